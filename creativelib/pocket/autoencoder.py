@@ -1,0 +1,134 @@
+"""The autoencoder of Pocket Kandinsky: diffusers' ``VQModel``, 128 px to 16 x 16 x 8 latents of unit variance.
+
+Trained without its codebook, as the Kandinsky decoders use it (``force_not_quantize=True``): L1, edges, and a perceptual
+distance on early ImageNet features. First on 64 px crops that show something, then the decoder alone on whole pictures.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import VQModel
+from torch import nn
+from torch.nn import functional
+
+from creativelib.pocket import corpus, teachers, training
+
+LATENT_CHANNELS = 8
+
+
+def build() -> VQModel:
+    """A new autoencoder, 2.6 M parameters."""
+    return VQModel(
+        block_out_channels=(16, 32, 64, 128),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=1,
+        latent_channels=LATENT_CHANNELS,
+        vq_embed_dim=LATENT_CHANNELS,
+        num_vq_embeddings=16,  # present in the format, unused
+        norm_num_groups=8,
+        sample_size=corpus.SIZE,
+        mid_block_add_attention=False,
+    )
+
+
+def to_tensor(images: np.ndarray) -> torch.Tensor:
+    """uint8 (N, H, W, 3) to float in [-1, 1], (N, 3, H, W)."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0).contiguous(memory_format=torch.channels_last)
+
+
+def to_images(pixels: torch.Tensor) -> np.ndarray:
+    """The inverse of ``to_tensor``."""
+    return pixels.clamp(-1, 1).add(1).mul(127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def augment(images: np.ndarray, generator: torch.Generator) -> np.ndarray:
+    """Mirror every second picture and permute the colour channels of every fourth: more colours than the sets have."""
+    images = images.copy()
+    draws = torch.rand(len(images), 2, generator=generator).numpy()
+    for i, (mirror, colour) in enumerate(draws):
+        if mirror < 0.5:
+            images[i] = images[i][:, ::-1]
+        if colour < 0.25:
+            images[i] = images[i][..., torch.randperm(3, generator=generator).numpy()]
+    return images
+
+
+def reconstruction_loss(pixels: torch.Tensor, target: torch.Tensor, perceptual: nn.Module) -> tuple[torch.Tensor, dict]:
+    """L1 + L1 of the finite differences (edges) + perceptual distance; (N, 3, H, W) each."""
+    l1 = functional.l1_loss(pixels, target)
+    edges = sum(functional.l1_loss(pixels.diff(dim=d), target.diff(dim=d)) for d in (2, 3))
+    features = perceptual(pixels, target)
+    mse = functional.mse_loss(pixels.detach(), target)
+    return l1 + edges + 0.3 * features, {"psnr": float(10 * torch.log10(4 / mse)), "features": float(features.detach())}
+
+
+def train(images: np.ndarray, work: Path, device: str, crop_steps: int, full_steps: int, seed: int = 0) -> VQModel:
+    """Both stages; ``images`` are the training pictures, uint8 (N, 128, 128, 3)."""
+    torch.manual_seed(seed)  # the initial weights; everything after draws from its own generator
+    model = build().to(device, memory_format=torch.channels_last)
+    perceptual = teachers.PerceptualDistance().to(device)
+    drawn = (images < 245).any(-1)
+
+    def crops(generator: torch.Generator, size: int, count: int) -> torch.Tensor:
+        chosen = []
+        for index in torch.randint(len(images), (count,), generator=generator).tolist():
+            for _ in range(4):  # look for a crop with something in it
+                top, left = torch.randint(corpus.SIZE - size + 1, (2,), generator=generator).tolist()
+                if drawn[index, top : top + size, left : left + size].mean() > 0.3:
+                    break
+            chosen.append(images[index, top : top + size, left : left + size])
+        return to_tensor(augment(np.stack(chosen), generator)).to(device)
+
+    def crop_loss(model: VQModel, generator: torch.Generator, step: int) -> tuple[torch.Tensor, dict]:
+        target = crops(generator, 64, 16)
+        latents = model.encode(target).latents
+        noise = torch.randn(latents.shape, generator=generator).to(device)
+        pixels = model.decode(latents + 0.05 * latents.detach().std() * noise, force_not_quantize=True).sample
+        loss, figures = reconstruction_loss(pixels, target, perceptual)
+        return loss + 1e-3 * latents.square().mean(), figures
+
+    training.train("autoencoder-crops", model, crop_loss, work=work, steps=crop_steps, peak_lr=2e-3, seed=seed)
+    normalise(model, images[:: max(1, len(images) // 512)])
+    if not full_steps:
+        return model
+    for module in (model.encoder, model.quant_conv):
+        module.requires_grad_(False)
+
+    def full_loss(model: VQModel, generator: torch.Generator, step: int) -> tuple[torch.Tensor, dict]:
+        chosen = images[torch.randint(len(images), (8,), generator=generator).numpy()]
+        target = to_tensor(augment(chosen, generator)).to(device)
+        with torch.no_grad():
+            latents = model.encode(target).latents
+        latents = latents + 0.1 * torch.randn(latents.shape, generator=generator).to(device)
+        return reconstruction_loss(model.decode(latents, force_not_quantize=True).sample, target, perceptual)
+
+    training.train("autoencoder-decoder", model, full_loss, work=work, steps=full_steps, peak_lr=5e-4, seed=seed + 1)
+    return model.requires_grad_(True)
+
+
+@torch.no_grad()
+def normalise(model: VQModel, images: np.ndarray) -> None:
+    """Fold the latents' mean and spread into the two 1 x 1 convolutions, so that diffusion sees zero mean and unit variance."""
+    latents = encode(model, images)
+    mean, std = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
+    after = model.post_quant_conv
+    after.bias += (after.weight[..., 0, 0] @ mean[:, None])[:, 0]
+    after.weight *= std[None, :, None, None]
+    model.quant_conv.weight /= std[:, None, None, None]
+    model.quant_conv.bias.sub_(mean).div_(std)
+
+
+@torch.no_grad()
+def encode(model: VQModel, images: np.ndarray, batch: int = 64) -> torch.Tensor:
+    """Latents (N, 8, 16, 16) of uint8 pictures."""
+    device = next(model.parameters()).device
+    return torch.cat([model.encode(to_tensor(images[i : i + batch]).to(device)).latents.float() for i in range(0, len(images), batch)])
+
+
+@torch.no_grad()
+def decode(model: VQModel, latents: torch.Tensor, batch: int = 32) -> np.ndarray:
+    """uint8 pictures (N, 128, 128, 3) of latents (N, 8, 16, 16)."""
+    parts = [model.decode(latents[i : i + batch], force_not_quantize=True).sample for i in range(0, len(latents), batch)]
+    return np.concatenate([to_images(part.float()) for part in parts])

@@ -1,0 +1,148 @@
+"""Train Pocket Kandinsky: ``python -m creativelib.pocket.train`` (``make pocket``).
+
+Stages, each resumable on its own: autoencoder, space (text encoder), image-encoder, prior, decoder, checker, judge; then
+``export`` writes the folders that diffusers and transformers load, in half precision. The same code runs on a CPU and on a GPU;
+``--budget`` chooses how many steps each stage takes.
+"""
+
+import argparse
+import hashlib
+import json
+import platform
+import shutil
+import time
+from pathlib import Path
+
+import torch
+from diffusers import KandinskyV22Pipeline, KandinskyV22PriorPipeline, PriorTransformer, UNet2DConditionModel, VQModel
+from transformers import CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionModelWithProjection
+
+from creativelib.pocket import autoencoder, captions, checker, clip, corpus, decoder, judge, prior
+
+# Steps of each stage. "cpu": about four hours on two cores; "gpu": about half an hour on one recent GPU; "test": seconds.
+BUDGETS = {
+    "cpu": {"crops": 2600, "whole": 1200, "space": 1200, "image": 1600, "prior": 1600, "decoder": 8000, "checker": 1200},
+    "gpu": {"crops": 20000, "whole": 12000, "space": 6000, "image": 20000, "prior": 20000, "decoder": 60000, "checker": 10000},
+    "test": {"crops": 2, "whole": 2, "space": 2, "image": 2, "prior": 2, "decoder": 2, "checker": 2},
+}
+STAGES = ("autoencoder", "space", "image-encoder", "prior", "decoder", "checker", "judge", "export")
+DEFAULTS = {
+    "prior_steps": 5, "prior_guidance": 1.5, "decoder_steps": 15, "decoder_guidance": 2.0, "image_size": corpus.SIZE,
+    "learning_rate": 1e-4,
+}  # fmt: skip
+
+
+def half_size(folder: Path) -> None:
+    """Refuse an export that breaks the shipping limits: 15 MiB a file, 45 MiB in all."""
+    sizes = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    large = [f"{path} ({size / 2**20:.1f} MiB)" for path, size in sizes.items() if size > 15 * 2**20]
+    total = sum(sizes.values()) / 2**20
+    print(f"{folder}: {total:.1f} MiB in {len(sizes)} files")
+    if large or total > 45:
+        raise SystemExit(f"Too large to ship: {', '.join(large) or f'{total:.1f} MiB in all, 45 allowed'}")
+
+
+def write_checksums(folder: Path) -> None:
+    """``SHA256SUMS`` of everything in ``folder``, in the format of the sha256sum tool."""
+    lines = []
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != "SHA256SUMS":
+            lines.append(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder).as_posix()}\n")
+    (folder / "SHA256SUMS").write_text("".join(lines))
+
+
+def export(work: Path, out: Path, provenance: dict) -> None:
+    """Write the shipped folders: ``prior/``, ``decoder/`` (diffusers pipelines), ``checker/``, ``judge/``, ``generator.json``."""
+    out.mkdir(parents=True, exist_ok=True)
+    prior_pipeline = KandinskyV22PriorPipeline(
+        prior=PriorTransformer.from_pretrained(work / "prior").half(),
+        image_encoder=CLIPVisionModelWithProjection.from_pretrained(work / "image_encoder").half(),
+        text_encoder=CLIPTextModelWithProjection.from_pretrained(work / "text_encoder").half(),
+        tokenizer=CLIPTokenizer.from_pretrained(work / "tokenizer"),
+        scheduler=prior.scheduler(),
+        image_processor=clip.image_processor(),
+    )
+    decoder_pipeline = KandinskyV22Pipeline(
+        unet=UNet2DConditionModel.from_pretrained(work / "unet").half(),
+        movq=VQModel.from_pretrained(work / "movq").half(),
+        scheduler=decoder.scheduler(),
+    )
+    for name, pipeline in {"prior": prior_pipeline, "decoder": decoder_pipeline}.items():
+        shutil.rmtree(out / name, ignore_errors=True)
+        pipeline.save_pretrained(out / name)
+    for name in ("checker", "judge"):
+        if (work / "shipped" / name).exists():
+            shutil.copytree(work / "shipped" / name, out / name, dirs_exist_ok=True)
+    (out / "generator.json").write_text(json.dumps(DEFAULTS, indent=2) + "\n")
+    (out / "training.json").write_text(json.dumps(provenance, indent=2) + "\n")
+    write_checksums(out)
+    half_size(out)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, default=Path("build/pocket"), help="work folder (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("data/pocket"), help="where the models go (default: %(default)s)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--budget", choices=BUDGETS, help="default: gpu on a GPU, else cpu")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, help="default: all, in order")
+    parser.add_argument("--threads", type=int, help="CPU threads to use")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    device, work = options.device, options.work
+    budget = BUDGETS[options.budget or ("gpu" if device.startswith("cuda") else "cpu")]
+    images, records = corpus.load(work)
+    training_images = images[[i for i, record in enumerate(records) if record["split"] == "train"]]
+    for stage in options.stages:
+        begun = time.monotonic()
+        print(f"== {stage}", flush=True)
+        run_stage(stage, images, training_images, records, work, device, budget, options)
+        print(f"== {stage}: {time.monotonic() - begun:.0f} s", flush=True)
+
+
+def run_stage(stage: str, images, training_images, records, work: Path, device: str, budget: dict, options) -> None:
+    """One stage; everything it needs from earlier stages is read from ``work``."""
+    seed = options.seed
+    if stage == "autoencoder":
+        model = autoencoder.train(training_images, work, device, budget["crops"], budget["whole"], seed)
+        model.save_pretrained(work / "movq")
+    elif stage == "space":
+        clip.train_space(images, records, work, device, budget["space"], seed=seed)
+    elif stage == "image-encoder":
+        embeddings = torch.load(work / "embeddings.pt", weights_only=True)["embeddings"]
+        clip.train_image_encoder(images, records, embeddings, work, device, budget["image"], seed=seed)
+    elif stage == "prior":
+        embeddings = torch.load(work / "embeddings.pt", weights_only=True)["embeddings"]
+        tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
+        text_encoder = CLIPTextModelWithProjection.from_pretrained(work / "text_encoder")
+        model = prior.train(records, embeddings, tokenizer, text_encoder, work, device, budget["prior"], seed=seed)
+        model.save_pretrained(work / "prior")
+    elif stage == "decoder":
+        saved = torch.load(work / "embeddings.pt", weights_only=True)
+        movq = VQModel.from_pretrained(work / "movq").to(device)
+        latents = torch.stack([autoencoder.encode(movq, view).cpu() for view in clip.views(images)])
+        model = decoder.train(
+            records, latents, saved["embeddings"], saved["zero"], work, device, budget["decoder"], seed=seed
+        )
+        model.save_pretrained(work / "unet")
+    elif stage == "checker":
+        features = torch.load(work / "features-lite0-view0.pt", weights_only=True)
+        checker.train(images, records, features, work, device, budget["checker"], seed=seed)
+    elif stage == "judge":
+        judge.train(images, records, work, device)
+    elif stage == "export":
+        provenance = {"device": describe(device), "torch": torch.__version__, "steps": budget, "seed": seed}
+        export(work, options.out, provenance)
+
+
+def describe(device: str) -> str:
+    """The hardware in words, e.g. ``"CPU (x86_64, 2 threads)"``."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
+
+
+if __name__ == "__main__":
+    main()

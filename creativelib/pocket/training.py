@@ -1,0 +1,114 @@
+"""The one training loop of all stages: resumable, seeded, with an exponential moving average and a progress bar."""
+
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from tqdm.auto import tqdm
+
+
+def step_generator(seed: int, step: int, device: str = "cpu") -> torch.Generator:
+    """Randomness of one step, from its number alone: a resumed run needs no saved state to go on as if never stopped."""
+    return torch.Generator(device).manual_seed((seed * 1_000_003 + step) % 2**63)
+
+
+def autocast(device: torch.device):
+    """bfloat16 where it pays (CUDA, or a CPU with AMX tiles); float32 elsewhere, where bfloat16 is four times slower."""
+    amx = device.type == "cpu" and torch.cpu._is_amx_tile_supported()
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda" or amx)
+
+
+def learning_rate(step: int, steps: int, peak: float, warmup: int = 200) -> float:
+    """Linear warm-up to ``peak``, then a cosine down to a fiftieth of it."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    progress = min(1.0, (step - warmup) / max(1, steps - warmup))
+    return peak * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def train(
+    name: str,
+    model: nn.Module,
+    loss_of: Callable[[nn.Module, torch.Generator, int], tuple[torch.Tensor, dict[str, float]]],
+    *,
+    work: Path,
+    steps: int,
+    peak_lr: float,
+    seed: int = 0,
+    ema_decay: float = 0.999,
+    weight_decay: float = 0.01,
+    checkpoint_seconds: float = 120.0,
+) -> nn.Module:
+    """Train ``model`` for ``steps`` steps of AdamW and return it with its averaged weights.
+
+    ``loss_of(model, generator, step)`` draws its batch with ``generator`` and returns the loss and figures to show. A checkpoint
+    in ``work/checkpoints/name.safetensors`` is written every ``checkpoint_seconds``; a second call resumes from it, and
+    returns at once when the stage is done. A line of figures is appended to ``work/logs/name.csv`` every 100 steps.
+    """
+    device = next(model.parameters()).device
+    parameters = {key: p for key, p in model.named_parameters() if p.requires_grad}
+    optimizer = torch.optim.AdamW(parameters.values(), lr=peak_lr, betas=(0.9, 0.99), weight_decay=weight_decay)
+    average = {key: p.detach().clone() for key, p in parameters.items()}
+    path = Path(work) / "checkpoints" / f"{name}.safetensors"
+    log = Path(work) / "logs" / f"{name}.csv"
+    for folder in (path.parent, log.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def save(step: int) -> None:
+        state = {f"model/{key}": p.detach() for key, p in parameters.items()}
+        state |= {f"ema/{key}": p for key, p in average.items()}
+        for key, p in parameters.items():
+            for moment in ("exp_avg", "exp_avg_sq"):
+                if p in optimizer.state:
+                    state[f"{moment}/{key}"] = optimizer.state[p][moment]
+        state["step"] = torch.tensor(step)
+        partial = path.with_suffix(".partial")
+        save_file({key: tensor.contiguous() for key, tensor in state.items()}, partial)
+        os.replace(partial, path)  # a killed run never leaves half a checkpoint
+
+    start = 0
+    if path.exists():
+        state = load_file(path, device=str(device))
+        start = int(state["step"])
+        with torch.no_grad():
+            for key, p in parameters.items():
+                p.copy_(state[f"model/{key}"])
+                average[key].copy_(state[f"ema/{key}"])
+                if f"exp_avg/{key}" in state:
+                    moments = {moment: state[f"{moment}/{key}"].clone() for moment in ("exp_avg", "exp_avg_sq")}
+                    optimizer.state[p] = {"step": torch.tensor(float(start)), **moments}
+
+    saved, begun, running = time.monotonic(), time.monotonic(), {}
+    for step in tqdm(range(start, steps), initial=start, total=steps, desc=name, mininterval=10, leave=False):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, steps, peak_lr)
+        with autocast(device):
+            loss, figures = loss_of(model, step_generator(seed, step), step)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(parameters.values(), 1.0)
+        optimizer.step()
+        decay = min(ema_decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(average.values()), [p.detach() for p in parameters.values()], 1 - decay)
+        for key, value in {"loss": float(loss.detach()), "grad": float(norm), **figures}.items():
+            running[key] = value if key not in running else 0.98 * running[key] + 0.02 * value
+        if (step + 1) % 100 == 0:
+            line = {"step": step + 1, "seconds": round(time.monotonic() - begun, 1)} | {k: round(v, 5) for k, v in running.items()}
+            if not log.exists():
+                log.write_text(",".join(line) + "\n")
+            with log.open("a") as file:
+                file.write(",".join(str(value) for value in line.values()) + "\n")
+        if time.monotonic() - saved > checkpoint_seconds:
+            save(step + 1)
+            saved = time.monotonic()
+    if start < steps:
+        save(steps)
+    with torch.no_grad():
+        for key, p in parameters.items():
+            p.copy_(average[key])
+    return model.eval()
