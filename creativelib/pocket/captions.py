@@ -2,6 +2,8 @@
 
 import torch
 
+from creativelib.generator import with_article
+
 SYNONYMS = {
     "vehicle": ("vehicle", "vehicle", "means of transport"),
     "building": ("building", "building", "piece of architecture"),
@@ -27,11 +29,6 @@ TEMPLATES = (
     "{x}",
     "{x}",
 )
-
-
-def with_article(words: str) -> str:
-    """``"alien"`` -> ``"an alien"``."""
-    return f"{'an' if words[:1].lower() in tuple('aeiou') else 'a'} {words}"
 
 
 def fill(template: str, words: str) -> str:

@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import nn
-from torch.nn import functional
 
 from creativelib.pocket import captions, clip, training
 from creativelib.pocket.autoencoder import LATENT_CHANNELS
@@ -60,8 +59,8 @@ def train(
     work: Path,
     device: str,
     steps: int,
-    batch: int = 64,
-    peak_lr: float = 1e-3,
+    batch: int = 32,
+    peak_lr: float = 8e-4,
     seed: int = 0,
     start: dict | None = None,
 ) -> UNet2DConditionModel:

@@ -19,11 +19,10 @@ from sklearn.metrics import roc_auc_score
 from torch.nn import functional
 from vendi_score import vendi
 
-from creativelib.generator import Generator, load_generator
-from creativelib.pocket import captions, checker, clip, corpus, judge, model_card, taxonomy, teachers
+from creativelib.generator import Generator, load_generator, positive_prompt, with_article
+from creativelib.pocket import checker, clip, corpus, judge, model_card, taxonomy, teachers
 from creativelib.prior_sampling import sample_prior
 
-PROMPT = "Professional high-quality photo of {a}. photorealistic, 4k, HQ."
 SAMPLES = 200
 
 
@@ -51,7 +50,7 @@ def cosine(a: torch.Tensor, b: torch.Tensor) -> float:
 def measure_clip(generator: Generator, embeddings: torch.Tensor, records: list[dict]) -> dict:
     """Zero-shot accuracy over the eight subjects and over all nouns, and text-to-image retrieval@5 by label, per split."""
     nouns = sorted({record["nouns"][0] for record in records})
-    table = {noun: generator.encode_text(PROMPT.format(a=captions.with_article(noun))).text_embedding for noun in nouns}
+    table = {noun: generator.encode_text(positive_prompt(noun)).text_embedding for noun in nouns}
     result = {"nouns": len(nouns)}
     for split in ("held-out rendering", "held-out concept", "train"):
         index = [i for i, record in enumerate(records) if record["split"] == split]
@@ -62,7 +61,7 @@ def measure_clip(generator: Generator, embeddings: torch.Tensor, records: list[d
             hits = [words[w] in records[i]["nouns"] for w, i in zip(clip.zero_shot(embeddings[chosen], texts).tolist(), chosen)]
             figures[f"zero_shot_{name}"] = float(np.mean(hits))
         labels = sorted({records[i]["label"] for i in index})
-        texts = torch.cat([generator.encode_text(f"a picture of {captions.with_article(label)}").text_embedding for label in labels[:400]])
+        texts = torch.cat([generator.encode_text(f"a picture of {with_article(label)}").text_embedding for label in labels[:400]])
         scores = functional.normalize(texts, dim=-1) @ functional.normalize(embeddings[index], dim=-1).T
         top = scores.topk(min(5, len(index)), dim=1).indices.tolist()
         figures["retrieval_at_5"] = float(np.mean([any(records[index[k]]["label"] == label for k in row) for label, row in zip(labels, top)]))
@@ -124,6 +123,10 @@ def evaluate(work: Path, out: Path, samples: int = SAMPLES) -> dict:
     result["training"] = json.loads((out / "training.json").read_text())
     result["machine"] = f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
+    shown = np.random.default_rng(0)
+    rows = [[i for i, r in enumerate(records) if noun in r["nouns"]] for noun in taxonomy.SUBJECTS]
+    sheet([images[i] for row in rows for i in shown.choice(row, 16, replace=False)], sheets / "corpus.jpg", columns=16)
+
     embeddings = clip.embed_images(generator.prior_pipeline.image_encoder, images)
     result["clip"] = measure_clip(generator, embeddings, records)
     result["autoencoder"] = measure_autoencoder(generator, images, held)
@@ -147,7 +150,7 @@ def evaluate(work: Path, out: Path, samples: int = SAMPLES) -> dict:
     # judge on real held-out pictures, then judge and checker on prior samples
     result["prior"], generated = {}, {}
     for noun in taxonomy.SUBJECTS:
-        drawn = sample_prior(generator, PROMPT.format(a=captions.with_article(noun)), n=samples, seed=1, progress=False).embeddings
+        drawn = sample_prior(generator, positive_prompt(noun), n=samples, seed=1, progress=False).embeddings
         pictures = arrays(generator.decode(drawn, seed=2))
         generated[noun] = (drawn, pictures)
         sheet(pictures[:64], sheets / f"samples_{noun}.jpg")
@@ -213,7 +216,7 @@ def evaluate(work: Path, out: Path, samples: int = SAMPLES) -> dict:
     }
 
     # time and memory
-    prompt = PROMPT.format(a="a vehicle")
+    prompt = positive_prompt("vehicle")
     seconds, drawn = timed(lambda: sample_prior(generator, prompt, n=5000, steps=5, guidance=2.0, seed=0, progress=False))
     decode_seconds, _ = timed(lambda: generator.decode(drawn.embeddings[:16], seed=0))
     result["cost"] = {
@@ -231,10 +234,8 @@ def measure_creative_step(generator: Generator, baseline: torch.Tensor, steps: i
     from creativelib.spaces import make_space
     from creativelib.typicality import TypicalityModel
 
-    run = CreativeRun(
-        generator, "vehicle", make_space("lora", generator, "vehicle", seed=0), TypicalityModel.fit(baseline), steps=steps, seed=0
-    )
-    seconds, _ = timed(lambda: [None for _ in run])
+    run = CreativeRun(generator, "vehicle", make_space("lora", generator, "vehicle"), TypicalityModel.fit(baseline))
+    seconds, _ = timed(lambda: run.run(steps, progress=False))
     return seconds / steps
 
 

@@ -43,7 +43,7 @@ def train(
     work: Path,
     device: str,
     steps: int,
-    batch: int = 128,
+    batch: int = 64,
     seed: int = 0,
 ) -> PriorTransformer:
     """Train on captions and image embeddings (views, N, d) of the training split; a tenth of the captions is empty."""

@@ -17,11 +17,11 @@ import torch
 from diffusers import KandinskyV22Pipeline, KandinskyV22PriorPipeline, PriorTransformer, UNet2DConditionModel, VQModel
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionModelWithProjection
 
-from creativelib.pocket import autoencoder, captions, checker, clip, corpus, decoder, judge, prior
+from creativelib.pocket import autoencoder, checker, clip, corpus, decoder, judge, prior
 
 # Steps of each stage. "cpu": about four hours on two cores; "gpu": about half an hour on one recent GPU; "test": seconds.
 BUDGETS = {
-    "cpu": {"crops": 2600, "whole": 1200, "space": 1200, "image": 1600, "prior": 1600, "decoder": 8000, "checker": 1200},
+    "cpu": {"crops": 2600, "whole": 700, "space": 1200, "image": 1400, "prior": 1100, "decoder": 5000, "checker": 800},
     "gpu": {"crops": 20000, "whole": 12000, "space": 6000, "image": 20000, "prior": 20000, "decoder": 60000, "checker": 10000},
     "test": {"crops": 2, "whole": 2, "space": 2, "image": 2, "prior": 2, "decoder": 2, "checker": 2},
 }
@@ -32,7 +32,7 @@ DEFAULTS = {
 }  # fmt: skip
 
 
-def half_size(folder: Path) -> None:
+def check_sizes(folder: Path) -> None:
     """Refuse an export that breaks the shipping limits: 15 MiB a file, 45 MiB in all."""
     sizes = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
     large = [f"{path} ({size / 2**20:.1f} MiB)" for path, size in sizes.items() if size > 15 * 2**20]
@@ -73,10 +73,13 @@ def export(work: Path, out: Path, provenance: dict) -> None:
     for name in ("checker", "judge"):
         if (work / "shipped" / name).exists():
             shutil.copytree(work / "shipped" / name, out / name, dirs_exist_ok=True)
+    (out / "logs").mkdir(exist_ok=True)
+    for log in sorted((work / "logs").glob("*.csv")):  # the training curves that notebook A1 shows
+        shutil.copy(log, out / "logs" / log.name)
     (out / "generator.json").write_text(json.dumps(DEFAULTS, indent=2) + "\n")
     (out / "training.json").write_text(json.dumps(provenance, indent=2) + "\n")
     write_checksums(out)
-    half_size(out)
+    check_sizes(out)
 
 
 def main() -> None:
@@ -121,8 +124,10 @@ def run_stage(stage: str, images, training_images, records, work: Path, device: 
         model.save_pretrained(work / "prior")
     elif stage == "decoder":
         saved = torch.load(work / "embeddings.pt", weights_only=True)
-        movq = VQModel.from_pretrained(work / "movq").to(device)
-        latents = torch.stack([autoencoder.encode(movq, view).cpu() for view in clip.views(images)])
+        if not (work / "latents.pt").exists():
+            movq = VQModel.from_pretrained(work / "movq").to(device, memory_format=torch.channels_last)
+            torch.save(torch.stack([autoencoder.encode(movq, view).cpu() for view in clip.views(images)]), work / "latents.pt")
+        latents = torch.load(work / "latents.pt", weights_only=True)
         model = decoder.train(
             records, latents, saved["embeddings"], saved["zero"], work, device, budget["decoder"], seed=seed
         )

@@ -1,0 +1,55 @@
+# Two commands do the main job: `make figures` and `make test`. Each sets up .venv first, once.
+#   TORCH=auto|cpu|cuda     which build of PyTorch (auto: CUDA where an NVIDIA card works, else CPU)
+#   TORCH_INDEX_URL=...     where pip shall look for it
+#   PYTHON=...              the Python (3.11 or newer) that makes .venv
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
+TORCH ?= auto
+TORCH_INDEX_URL ?=
+export TORCH TORCH_INDEX_URL
+
+RUN := .venv/bin/python
+NBVAL := --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg -p no:cacheprovider
+
+.DEFAULT_GOAL := help
+.PHONY: help setup figures test lab lint bench pocket-corpus pocket pocket-evaluate lock clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## make .venv with everything in it; all others do this first
+	@test -n "$(PYTHON)" || { echo "setup: no Python 3.11 or newer found; install one, or: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) tools/setup
+
+figures: setup ## run every notebook; pages and figures go to build/
+	@$(RUN) tools/run_notebooks.py
+
+test: setup ## run the unit tests and check the notebooks
+	$(RUN) -m pytest tests
+	@if [ -d notebooks ]; then set -x; $(RUN) -m pytest $(NBVAL) notebooks; else echo "There is no folder notebooks/: none checked."; fi
+
+lab: setup ## open the notebooks in JupyterLab
+	$(RUN) -m jupyterlab notebooks/00_start_here.ipynb
+
+lint: setup ## check style and format
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+bench: setup ## time the method on this machine
+	$(RUN) -m bench
+
+pocket-corpus: setup ## fetch and render the icons that the shipped model learned from (needs npm)
+	$(RUN) -m creativelib.pocket.corpus
+
+pocket: setup ## train the shipped model again (hours without a GPU)
+	$(RUN) -m creativelib.pocket.train
+
+pocket-evaluate: setup ## measure the shipped model and write its card
+	$(RUN) -m creativelib.pocket.evaluate
+
+lock: setup ## write the versions in .venv to requirements.lock
+	$(RUN) tools/lock.py
+
+clean: ## delete .venv and build/pages, build/figures; a trained model in build/pocket stays
+	rm -rf .venv build/pages build/figures build/index.html .pytest_cache .ruff_cache creativelib.egg-info

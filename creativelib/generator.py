@@ -1,0 +1,366 @@
+"""The frozen text-to-image model: text -> prior -> image embedding -> decoder -> image (section 4 of the paper).
+
+Pocket Kandinsky, Kandinsky 2.1 and Kandinsky 2.2 load through the same classes and run through the same code.
+"""
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+from types import SimpleNamespace
+
+import diffusers
+import torch
+import transformers
+from diffusers import DiffusionPipeline, KandinskyPipeline
+from PIL import Image
+
+from creativelib.storage import data_folder
+
+POSITIVE_PROMPT = "Professional high-quality photo of {a}. photorealistic, 4k, HQ."  # footnote 2 of the paper
+
+
+def with_article(words: str) -> str:
+    """``"alien"`` -> ``"an alien"``: by the first letter, which is right often enough for a prompt."""
+    return f"{'an' if words[:1].lower() in tuple('aeiou') else 'a'} {words}"
+
+
+def positive_prompt(subject: str) -> str:
+    """P_pos of section 5.2: the paper's template around the subject's words.
+
+    Raises:
+        ValueError: ``subject`` has no letter or digit.
+    """
+    if not isinstance(subject, str) or not re.search(r"\w", subject):
+        raise ValueError(f"subject: got {subject!r}; give a word or words, for example 'vehicle'")
+    return POSITIVE_PROMPT.format(a=with_article(subject.strip()))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What suits one model family; each value is a default that an argument overrides.
+
+    ``prior_steps`` of 5 and ``learning_rate`` of 1e-4 are the paper's (section 6). ``anchor_threshold`` (1 - cosine, S2.4)
+    of ``None`` means: taken from the baseline samples.
+    """
+
+    prior_steps: int = 5
+    prior_guidance: float = 4.0
+    decoder_steps: int = 50
+    decoder_guidance: float = 4.0
+    image_size: int = 512
+    learning_rate: float = 1e-4
+    anchor_threshold: float | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the two pipelines of a generator come from, and the checker that goes with them: folders or hub ids.
+
+    The published checkpoints are fetched at revision ``"main"`` unless a commit is named: for numbers that are to be
+    cited, pin both by ``load_generator(..., revisions=(prior, decoder))`` or by ``CREATIVELIB_REVISIONS=prior,decoder``.
+    """
+
+    name: str
+    prior: str
+    decoder: str
+    settings: Settings = Settings()
+    checker: str | None = None
+    prior_revision: str = "main"
+    decoder_revision: str = "main"
+
+
+JANUS = "deepseek-community/Janus-Pro-1B"  # of the family that the paper asks (section 6)
+PUBLISHED = {
+    "kandinsky-2.1": Source(
+        "kandinsky-2.1", "kandinsky-community/kandinsky-2-1-prior", "kandinsky-community/kandinsky-2-1", checker=JANUS
+    ),
+    "kandinsky-2.2": Source(
+        "kandinsky-2.2", "kandinsky-community/kandinsky-2-2-prior", "kandinsky-community/kandinsky-2-2-decoder", checker=JANUS
+    ),
+}
+
+
+@dataclass(frozen=True)
+class TextCondition:
+    """What the prior is told about a prompt, for one prompt.
+
+    Attributes:
+        text_embedding: (1, d), the projected text embedding, phi(P) of Eqs. 2 and 6.
+        hidden_states: (1, T, w), the last hidden state of the text encoder.
+        mask: (1, T) bool, true for tokens, false for padding.
+    """
+
+    text_embedding: torch.Tensor
+    hidden_states: torch.Tensor
+    mask: torch.Tensor
+
+
+class Generator:
+    """A loaded model, frozen. Made by ``load_generator``.
+
+    Attributes:
+        name: what it was loaded as; part of the provenance of everything that is sampled from it.
+        settings: the defaults of its family.
+        prior_pipeline: diffusers' prior pipeline, whose modules are also ``prior``, ``text_encoder``, ``tokenizer``,
+            ``scheduler``.
+        device: where it runs. dtype: of image encoder and decoder; prior and text encoder stay in float32, because
+            gradients flow through them.
+    """
+
+    def __init__(self, source: Source, prior_pipeline: DiffusionPipeline, device: torch.device, dtype: torch.dtype):
+        self.name, self.source, self.settings = source.name, source, source.settings
+        self.device, self.dtype = device, dtype
+        self.prior_pipeline = _freeze(prior_pipeline)
+        self.prior = prior_pipeline.prior.to(device)
+        self.text_encoder = prior_pipeline.text_encoder.to(device)
+        self.image_encoder = prior_pipeline.image_encoder.to(device).to(dtype)
+        self.tokenizer, self.scheduler = prior_pipeline.tokenizer, prior_pipeline.scheduler
+        _repair_pooling(self.text_encoder, self.tokenizer.eos_token_id)
+
+    @property
+    def embedding_dim(self) -> int:
+        """d, the width of an image embedding: 320 (pocket), 768 (2.1), 1280 (2.2)."""
+        return self.prior.config.embedding_dim
+
+    @cached_property
+    def decoder_pipeline(self) -> DiffusionPipeline:
+        """diffusers' decoder pipeline, loaded when it is first needed."""
+        pipeline = _load_pipeline(self.source.decoder, self.source.decoder_revision, self.dtype)
+        return _freeze(pipeline.to(self.device))
+
+    # --- text ---------------------------------------------------------------------------------------------------------
+
+    def tokenize(self, prompt: str, tokens: Sequence[str] = ()) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Token ids (1, T), mask (1, T) bool, and where the new ``tokens`` stand: (1, T) int, 0 for none, i + 1 for the i-th.
+
+        A new token has no row in the table of the encoder; its place holds the id of an ordinary token meanwhile.
+        """
+        length, ids, places = self.tokenizer.model_max_length, [], []
+        pattern = "(" + "|".join(map(re.escape, tokens)) + ")" if tokens else r"(?!)()"
+        for piece in re.split(pattern, prompt):
+            new = piece in tokens
+            ids += [self.tokenizer.bos_token_id] if new else self.tokenizer(piece, add_special_tokens=False).input_ids
+            places += [list(tokens).index(piece) + 1] if new else [0] * (len(ids) - len(places))
+        if len(ids) > length - 2:
+            raise ValueError(
+                f"prompt: got {len(ids)} tokens, the text encoder of {self.name!r} reads {length - 2}; use fewer words"
+            )
+        padding = length - 2 - len(ids)
+        ids = [self.tokenizer.bos_token_id, *ids, self.tokenizer.eos_token_id] + [self.tokenizer.pad_token_id] * padding
+        mask = [True] * (length - padding) + [False] * padding
+        places = [0, *places, 0] + [0] * padding
+        return tuple(torch.tensor([row], device=self.device) for row in (ids, mask, places))
+
+    def encode_text(self, prompt: str, tokens: Mapping[str, torch.Tensor] | None = None) -> TextCondition:
+        """Encode one prompt; equal to diffusers' own encoding, differentiable with respect to new tokens.
+
+        Args:
+            prompt: any words; the empty prompt is the unconditional one.
+            tokens: new tokens by how they are written in the prompt, each a vector (w,) in the space of the token table.
+                The table itself is not touched.
+
+        Raises:
+            ValueError: the prompt is too long, or lacks one of ``tokens``.
+        """
+        tokens = dict(tokens or {})
+        for name in tokens:
+            if name not in prompt:
+                raise ValueError(f"prompt: {prompt!r} does not contain the new token {name!r}")
+        ids, mask, places = self.tokenize(prompt, tuple(tokens))
+        hook = None
+        if tokens:
+            vectors = torch.stack(list(tokens.values()))  # (new tokens, w)
+
+            def put_new_tokens(module, inputs, rows):
+                return torch.where((places > 0)[..., None], vectors[(places - 1).clamp(min=0)].to(rows.dtype), rows)
+
+            hook = self.text_encoder.get_input_embeddings().register_forward_hook(put_new_tokens)
+        try:
+            output = self.text_encoder(ids)
+        finally:
+            if hook is not None:
+                hook.remove()
+        return TextCondition(output.text_embeds, output.last_hidden_state, mask)
+
+    @cached_property
+    def unconditional(self) -> TextCondition:
+        """The empty prompt, for classifier-free guidance of the prior."""
+        with torch.no_grad():
+            return self.encode_text("")
+
+    def word_embedding(self, words: str) -> torch.Tensor:
+        """Mean of the token-table rows of ``words``, (w,): where a new token starts (section 5.2)."""
+        ids = self.tokenizer(words, add_special_tokens=False, return_tensors="pt").input_ids[0]
+        return self.text_encoder.get_input_embeddings().weight[ids.to(self.device)].mean(0).clone()
+
+    # --- images -------------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def encode_images(self, images: Sequence[Image.Image], batch_size: int = 64) -> torch.Tensor:
+        """Image embeddings (N, d), float32, on the device."""
+        if not len(images):
+            raise ValueError("images: got none; give at least one picture")
+        rows = []
+        for start in range(0, len(images), batch_size):
+            batch = [image.convert("RGB") for image in images[start : start + batch_size]]
+            pixels = self.prior_pipeline.image_processor(batch, return_tensors="pt").pixel_values
+            rows.append(self.image_encoder(pixels.to(self.device, self.dtype)).image_embeds.float())
+        return torch.cat(rows)
+
+    @cached_property
+    def zero_image_embedding(self) -> torch.Tensor:
+        """Embedding of the all-zero input, (1, d): what diffusers guides the decoder away from."""
+        with torch.no_grad():
+            return self.prior_pipeline.get_zero_embed(device=self.device).float()
+
+    def decode(
+        self,
+        embeddings: torch.Tensor,
+        *,
+        prompt: str | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        seed: int | Sequence[int] = 0,
+        batch_size: int = 16,
+    ) -> list[Image.Image]:
+        """Draw one image for each embedding.
+
+        Args:
+            embeddings: (N, d), any dtype and device.
+            prompt: what the Kandinsky 2.1 decoder also reads (empty by default); the other decoders read no text.
+            steps, guidance: of the decoder; the family's by default. Guidance of 1 or less turns it off.
+            seed: of the decoder's noise. A number ``s`` gives the i-th image the seed ``s + i``; or one seed an image.
+            batch_size: images at once; does not change what is drawn but for float noise.
+        """
+        seeds = list(range(seed, seed + len(embeddings))) if isinstance(seed, int) else list(seed)
+        if embeddings.ndim != 2 or embeddings.shape[1] != self.embedding_dim:
+            raise ValueError(f"embeddings: got shape {tuple(embeddings.shape)}; give (N, {self.embedding_dim})")
+        if len(seeds) != len(embeddings):
+            raise ValueError(f"seed: got {len(seeds)} seeds for {len(embeddings)} embeddings; give one each, or one number")
+        pipeline, images = self.decoder_pipeline, []
+        for start in range(0, len(embeddings), batch_size):
+            chosen = embeddings[start : start + batch_size].detach().to(self.device, self.dtype)
+            words = {"prompt": [prompt or ""] * len(chosen)} if isinstance(pipeline, KandinskyPipeline) else {}
+            images += pipeline(
+                **words,
+                image_embeds=chosen,
+                negative_image_embeds=self.zero_image_embedding.to(chosen).expand_as(chosen),
+                height=self.settings.image_size,
+                width=self.settings.image_size,
+                num_inference_steps=steps or self.settings.decoder_steps,
+                guidance_scale=self.settings.decoder_guidance if guidance is None else guidance,
+                generator=[torch.Generator().manual_seed(one) for one in seeds[start : start + batch_size]],
+            ).images
+        return images
+
+
+def load_generator(
+    name: str | Path | None = None,
+    *,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    revisions: tuple[str, str] | None = None,
+) -> Generator:
+    """Load a generator.
+
+    Args:
+        name: ``"pocket"``, ``"kandinsky-2.1"``, ``"kandinsky-2.2"``, or a folder that holds ``prior/`` and ``decoder/``
+            (and, if it likes, ``generator.json`` with the fields of ``Settings``). By default the environment variable
+            ``CREATIVELIB_MODEL``, else ``"pocket"``.
+        device: CUDA where there is one, else the CPU.
+        dtype: of image encoder and decoder: float16 on CUDA, else float32.
+        revisions: hub commits of prior and decoder, for the published checkpoints; see ``Source``.
+
+    Raises:
+        ValueError: unknown name. OSError: files are missing, or the hub cannot be reached.
+    """
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    dtype = dtype or (torch.float16 if device.type == "cuda" else torch.float32)
+    source = _find_source(str(name or os.environ.get("CREATIVELIB_MODEL") or "pocket"), revisions)
+    return Generator(source, _load_pipeline(source.prior, source.prior_revision), device, dtype)
+
+
+def _find_source(name: str, revisions: tuple[str, str] | None) -> Source:
+    if name in PUBLISHED:
+        pinned = revisions or [part for part in os.environ.get("CREATIVELIB_REVISIONS", "").split(",") if part]
+        if not pinned:
+            return PUBLISHED[name]
+        if len(pinned) != 2:
+            raise ValueError(f"revisions: got {pinned!r}; give two hub commits, of the prior and of the decoder")
+        return replace(PUBLISHED[name], prior_revision=pinned[0], decoder_revision=pinned[1])
+    folder = data_folder() / "pocket" if name == "pocket" else Path(name)
+    if not (folder / "prior").is_dir() or not (folder / "decoder").is_dir():
+        if name == "pocket":
+            raise FileNotFoundError(f"{folder} holds no prior/ and decoder/: fetch the whole repository, or run 'make pocket'")
+        raise ValueError(
+            f"model: got {name!r}; choose 'pocket', {', '.join(map(repr, PUBLISHED))}, or a folder with prior/ and decoder/"
+        )
+    path, settings = folder / "generator.json", Settings()
+    if path.is_file():
+        known = {field.name for field in fields(Settings)}
+        settings = Settings(**{key: value for key, value in json.loads(path.read_text()).items() if key in known})
+    checker = str(folder / "checker") if (folder / "checker").is_dir() else None
+    label = name if name == "pocket" else folder.name
+    return Source(label, str(folder / "prior"), str(folder / "decoder"), settings, checker)
+
+
+@contextmanager
+def quiet_loading():
+    """No bars and no advice of diffusers and transformers while files are loaded; as it was before, afterwards."""
+    logs = (diffusers.utils.logging, transformers.utils.logging)
+    before = [(log.get_verbosity(), log.is_progress_bar_enabled()) for log in logs]
+    for log in logs:
+        log.set_verbosity_error()
+        log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for log, (verbosity, bars) in zip(logs, before):
+            log.set_verbosity(verbosity)
+            if bars:
+                log.enable_progress_bar()
+
+
+def _load_pipeline(where: str, revision: str, dtype: torch.dtype = torch.float32) -> DiffusionPipeline:
+    """One pipeline by folder or hub id; one clear sentence when the hub cannot be reached."""
+    local = Path(where).is_dir()
+    options = {} if local else {"revision": revision}
+    try:
+        with quiet_loading():
+            listed = DiffusionPipeline.load_config(where, **options)
+            if "image_encoder" in listed and "image_processor" not in listed:
+                options["image_processor"] = transformers.CLIPImageProcessor()  # early releases of the 2.1 prior do not list it
+            pipeline = DiffusionPipeline.from_pretrained(where, dtype=dtype, **options)
+    except (OSError, ValueError) as error:  # huggingface_hub's errors are OSErrors or, inside, ValueErrors
+        if local:
+            raise OSError(f"model: the folder {where} cannot be loaded ({error})") from error
+        raise OSError(
+            f"model: {where} is not on this machine and could not be fetched from the model hub; connect to the internet "
+            "once, or use the model 'pocket', which needs no download"
+        ) from error
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _freeze(pipeline: DiffusionPipeline) -> DiffusionPipeline:
+    """No parameter learns by accident: diffusers leaves even ``clip_mean`` and ``clip_std`` of the prior trainable."""
+    for module in pipeline.components.values():
+        if isinstance(module, torch.nn.Module):
+            module.eval().requires_grad_(False)
+    return pipeline
+
+
+def _repair_pooling(text_encoder: torch.nn.Module, eos_token_id: int) -> None:
+    """Pool at the end-of-text token.
+
+    Old CLIP configurations say ``eos_token_id = 2``, and then transformers pools at the *largest* id of the prompt: right
+    until a token is added, whose id is larger still and is pooled instead.
+    """
+    if text_encoder.config.eos_token_id == 2 != eos_token_id:
+        text_encoder.config.eos_token_id = eos_token_id
+        getattr(text_encoder, "text_model", SimpleNamespace()).eos_token_id = eos_token_id

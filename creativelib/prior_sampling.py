@@ -1,0 +1,214 @@
+"""Sample image embeddings from the diffusion prior, differentiably (section 5.1 of the paper)."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+
+from creativelib.generator import Generator, TextCondition
+from creativelib.storage import read_tensors, require_equal, write_tensors
+
+
+def derive_seed(*parts: int | str) -> int:
+    """A seed from several numbers or words, e.g. ``(run seed, step)``: equal parts give equal seeds, others unrelated ones.
+
+    32 bits, because that is all that torch's CPU generator keeps of a seed.
+    """
+    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=4).digest())
+
+
+def noise_sources(seeds: Iterable[int]) -> list[torch.Generator]:
+    """One CPU random source a sample, as diffusers takes them: what is drawn does not depend on device or batch."""
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+class CachedPrior:
+    """``PriorTransformer`` for one prompt, with the text read once instead of at every step for every sample.
+
+    The prior reads ``[text tokens, text embedding | time, noisy embedding, PRD token]`` under a causal mask, so what comes
+    before the bar knows nothing of the step or the sample. Its keys and values are computed once for each layer; a call
+    runs the last three tokens only. Same numbers as the plain model but for float noise, and differentiable; the projections
+    are called as modules, so that adapters (LoRA) act.
+
+    Args:
+        prior: diffusers' prior of the Kandinsky form (with a PRD token).
+        conditions: C text conditions, e.g. the unconditional and the prompt; padding after the longest is dropped.
+    """
+
+    def __init__(self, prior: torch.nn.Module, conditions: Sequence[TextCondition]):
+        if prior.prd_embedding is None or prior.encoder_hidden_states_proj is None:
+            raise ValueError("prior: this PriorTransformer has no PRD token or reads no text; Kandinsky's priors do both")
+        self.prior = prior
+        mask = torch.cat([condition.mask for condition in conditions])  # (C, T)
+        text = torch.cat([condition.hidden_states for condition in conditions])
+        summary = torch.cat([condition.text_embedding for condition in conditions])
+        used = int(mask.any(0).nonzero().max()) + 1
+        if prior.embedding_proj_norm is not None:
+            summary = prior.embedding_proj_norm(summary)
+        positions = prior.positional_embedding
+        if positions.shape[1] < mask.shape[1] + 4:  # an older form gives positions to the last tokens only
+            positions = torch.nn.functional.pad(positions, (0, 0, mask.shape[1] + 2, 1))
+        hidden = torch.cat([prior.encoder_hidden_states_proj(text[:, :used]), prior.embedding_proj(summary)[:, None]], dim=1)
+        hidden = hidden + torch.cat([positions[:, :used], positions[:, mask.shape[1], None]], dim=1)
+        hidden = prior.norm_in(hidden) if prior.norm_in is not None else hidden
+        self.tail_positions = positions[:, mask.shape[1] + 1 : mask.shape[1] + 4]
+
+        length = used + 1
+        seen = torch.cat([mask[:, :used], mask.new_ones(len(mask), 1)], dim=1)[:, None, None, :]  # (C, 1, 1, length)
+        causal = torch.ones(length, length, dtype=torch.bool, device=mask.device).tril()
+        self.seen, self.keys, self.values = seen, [], []
+        for block in prior.transformer_blocks:  # hidden: (C, length, w)
+            query, key, value = self._heads(block, hidden)
+            self.keys.append(key)
+            self.values.append(value)
+            hidden = self._finish(block, hidden, self._attend(query, key, value, seen & causal))
+
+    @staticmethod
+    def _heads(block, hidden: torch.Tensor) -> list[torch.Tensor]:
+        """Query, key and value of a block, each (batch, heads, tokens, head width)."""
+        normed = block.norm1(hidden)
+        projections = (block.attn1.to_q, block.attn1.to_k, block.attn1.to_v)
+        return [project(normed).unflatten(-1, (block.attn1.heads, -1)).transpose(1, 2) for project in projections]
+
+    @staticmethod
+    def _attend(query, key, value, allowed: torch.Tensor) -> torch.Tensor:
+        mixed = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
+        return mixed.transpose(1, 2).flatten(2)
+
+    @staticmethod
+    def _finish(block, hidden: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
+        """Output projection, residual and feed-forward part of a block."""
+        hidden = hidden + block.attn1.to_out[0](mixed)
+        return hidden + block.ff(block.norm3(hidden))
+
+    def __call__(self, noisy: torch.Tensor, timestep: int) -> torch.Tensor:
+        """Predict the clean embeddings of ``noisy`` (N, d) under every condition, (C, N, d)."""
+        prior, conditions, samples = self.prior, len(self.seen), len(noisy)
+        time = prior.time_embedding(prior.time_proj(torch.tensor([timestep], device=noisy.device)).to(noisy.dtype))
+        tail = torch.stack(
+            [time.expand(samples, -1), prior.proj_in(noisy), prior.prd_embedding[0].expand(samples, -1)], dim=1
+        )
+        tail = tail + self.tail_positions
+        tail = prior.norm_in(tail) if prior.norm_in is not None else tail
+        hidden = tail.repeat(conditions, 1, 1)  # (C * N, 3, w)
+        # Only the causal order among the three tails differs from token to token; the text before them is seen by all.
+        causal = torch.ones(3, 3, dtype=torch.bool, device=noisy.device).tril().expand(conditions, 1, 3, 3)
+        allowed = torch.cat([self.seen.expand(-1, -1, 3, -1), causal], dim=-1).repeat_interleave(samples, dim=0)
+        for block, key, value in zip(prior.transformer_blocks, self.keys, self.values):
+            query, own_key, own_value = self._heads(block, hidden)
+            key = torch.cat([key.repeat_interleave(samples, dim=0), own_key], dim=2)
+            value = torch.cat([value.repeat_interleave(samples, dim=0), own_value], dim=2)
+            hidden = self._finish(block, hidden, self._attend(query, key, value, allowed))
+        predicted = prior.proj_to_clip_embeddings(prior.norm_out(hidden)[:, -1])
+        return predicted.unflatten(0, (conditions, samples))
+
+
+def sample_embeddings(
+    generator: Generator,
+    condition: TextCondition,
+    sources: list[torch.Generator],
+    *,
+    steps: int | None = None,
+    guidance: float | None = None,
+) -> torch.Tensor:
+    """Sample the prior; gradients flow through all steps to the prior's adapters and to ``condition``.
+
+    The same embeddings as diffusers' ``KandinskyPriorPipeline`` with ``generator=sources``, but for float noise.
+
+    Args:
+        condition: of the prompt, from ``Generator.encode_text``.
+        sources: one random source a sample (see ``noise_sources``); they are advanced.
+        steps: denoising steps, at least 2 (the scheduler cannot make 1); 5 in the paper.
+        guidance: u + guidance (c - u), classifier-free; 1 or less turns it off.
+
+    Returns:
+        Image embeddings (N, d), float32.
+    """
+    steps = generator.settings.prior_steps if steps is None else steps
+    guidance = generator.settings.prior_guidance if guidance is None else guidance
+    if not sources:
+        raise ValueError("sources: got none; give one torch.Generator a sample")
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 2:
+        raise ValueError(f"steps: got {steps!r}; give a whole number of at least 2 (the prior's scheduler cannot take 1)")
+    guided = guidance > 1
+    predict = CachedPrior(generator.prior, [generator.unconditional, condition] if guided else [condition])
+    scheduler, dim = generator.scheduler, generator.embedding_dim
+    scheduler.set_timesteps(steps)
+    times = scheduler.timesteps.tolist()
+    start = [torch.randn(1, dim, generator=source) for source in sources]
+    latents = torch.cat(start).to(generator.device) * scheduler.init_noise_sigma
+    for time, next_time in zip(times, [*times[1:], None]):
+        predicted = predict(latents, time)
+        predicted = predicted[0] + guidance * (predicted[1] - predicted[0]) if guided else predicted[0]
+        latents = scheduler.step(
+            predicted, timestep=time, sample=latents, generator=sources, prev_timestep=next_time
+        ).prev_sample
+    return generator.prior.post_process_latents(latents)
+
+
+@dataclass
+class PriorSamples:
+    """Samples of the baseline distribution.
+
+    Attributes:
+        embeddings: (n, d), float32, on the CPU.
+        provenance: what they depend on: model, prompt, steps, guidance, seed, n.
+    """
+
+    embeddings: torch.Tensor
+    provenance: dict = field(default_factory=dict)
+
+    def save(self, path: str | Path) -> Path:
+        """Write ``path.safetensors`` and ``path.json``; returns the former."""
+        return write_tensors(path, {"embeddings": self.embeddings}, {"kind": "prior samples", **self.provenance})
+
+    @classmethod
+    def load(cls, path: str | Path, **wanted) -> "PriorSamples":
+        """Read samples back, refusing those whose provenance is not as ``wanted``, e.g. ``prompt="..."``.
+
+        Raises:
+            FileNotFoundError: no such file. ValueError: other provenance, or no samples.
+        """
+        tensors, facts = read_tensors(path)
+        require_equal(facts, {"kind": "prior samples", **wanted}, path)
+        return cls(tensors["embeddings"], {key: value for key, value in facts.items() if key != "kind"})
+
+
+@torch.no_grad()
+def sample_prior(
+    generator: Generator,
+    prompt: str,
+    n: int = 5000,
+    *,
+    steps: int | None = None,
+    guidance: float | None = None,
+    batch_size: int = 500,
+    seed: int = 0,
+    progress: bool = True,
+) -> PriorSamples:
+    """Draw the baseline distribution of section 5.1: ``n`` embeddings of one prompt.
+
+    Sample i depends on ``seed`` and i alone: a larger ``n`` begins with the same samples, and ``batch_size`` (500 in the
+    paper) only sets speed and memory.
+
+    Args:
+        steps, guidance: of the prior; the family's by default.
+        progress: show a bar.
+    """
+    for name, value in (("n", n), ("batch_size", batch_size)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name}: got {value!r}; give a whole number of at least 1")
+    steps = generator.settings.prior_steps if steps is None else steps
+    guidance = generator.settings.prior_guidance if guidance is None else guidance
+    condition, embeddings = generator.encode_text(prompt), torch.empty(n, generator.embedding_dim)
+    with tqdm(total=n, desc="sampling the prior", unit="sample", leave=False, disable=not progress) as bar:
+        for start in range(0, n, batch_size):
+            stop = min(start + batch_size, n)
+            sources = noise_sources(derive_seed(seed, index) for index in range(start, stop))
+            embeddings[start:stop] = sample_embeddings(generator, condition, sources, steps=steps, guidance=guidance).cpu()
+            bar.update(stop - start)
+    facts = {"model": generator.name, "prompt": prompt, "steps": steps, "guidance": guidance, "seed": seed, "n": n}
+    return PriorSamples(embeddings, facts)

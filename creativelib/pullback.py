@@ -1,0 +1,140 @@
+"""What holds the search back: the anchor rule of S2.4 and the yes/no checker (section 5.3 of the paper)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from PIL import Image
+from torch.nn import functional
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from creativelib.generator import quiet_loading, with_article
+from creativelib.storage import data_folder
+
+QUESTION = "Is this still {a}? Yes or No."
+
+
+# --- anchor -----------------------------------------------------------------------------------------------------------
+
+
+class Decision(NamedTuple):
+    """What one step minimises (a scalar), its name, and whether the next step keeps the noise seed."""
+
+    loss: torch.Tensor
+    kind: str
+    hold: bool
+
+
+@dataclass(frozen=True)
+class AlternatingRule:
+    """The dynamic strategy of S2.4: create while the anchor loss is at most ``threshold``; above it, follow the anchor
+    loss alone and keep the same noise seed until that sample is pulled back.
+    """
+
+    threshold: float
+
+    def __call__(self, creative: torch.Tensor, anchor: torch.Tensor) -> Decision:
+        if float(anchor.detach()) <= self.threshold:
+            return Decision(creative, "creative", hold=False)
+        return Decision(anchor, "anchor", hold=True)
+
+
+@dataclass(frozen=True)
+class SumRule:
+    """The fixed-weight sum of Eq. 8 (without negative clusters); ``weight`` is 1 in the equation, 0 leaves the anchor out."""
+
+    weight: float = 1.0
+
+    def __call__(self, creative: torch.Tensor, anchor: torch.Tensor) -> Decision:
+        return Decision(creative + self.weight * anchor, "sum", hold=False)
+
+
+def anchor_threshold(baseline: torch.Tensor, text_embedding: torch.Tensor, quantile: float = 0.99) -> float:
+    """A threshold for ``AlternatingRule`` that suits a model: the anchor loss that this share of plain samples stays under.
+
+    The paper calls its threshold "predetermined" and gives no number; cosines of image and text differ between models.
+
+    Args:
+        baseline: (n, d) embeddings of the baseline distribution. text_embedding: (1, d), of P_pos.
+    """
+    losses = 1 - functional.cosine_similarity(baseline.float().cpu(), text_embedding.detach().float().cpu(), dim=-1)
+    return float(losses.quantile(quantile))
+
+
+# --- checker ----------------------------------------------------------------------------------------------------------
+
+
+class Verdict(NamedTuple):
+    """The checker's answer, and the probability of yes against no, 0 to 1."""
+
+    yes: bool
+    probability: float
+
+
+class YesNoChecker:
+    """Asks a vision-language model whether an image still shows the subject.
+
+    The answer is read from the logits of *yes* and *no* at the first new token, so nothing has to be parsed and there is
+    always a probability.
+
+    Args:
+        model, processor: from ``AutoModelForImageTextToText`` and ``AutoProcessor``.
+        threshold: probability from which on the answer is yes.
+        question: with ``{a}`` for the subject and its article.
+    """
+
+    def __init__(self, model, processor, *, threshold: float = 0.5, question: str = QUESTION):
+        if not 0 < threshold < 1:
+            raise ValueError(f"threshold: got {threshold!r}; give a probability between 0 and 1")
+        self.model, self.processor, self.threshold, self.question = model.eval(), processor, threshold, question
+        self._yes, self._no = self._answers("yes"), self._answers("no")
+        if self._yes & self._no:
+            raise ValueError("processor: its tokenizer starts yes and no with the same token; it cannot be used as a checker")
+
+    def _answers(self, word: str) -> set[int]:
+        """First token of the usual spellings of an answer."""
+        tokenizer = getattr(self.processor, "tokenizer", self.processor)
+        spellings = [prefix + form for prefix in ("", " ") for form in (word, word.capitalize())]
+        return {tokenizer(spelling, add_special_tokens=False).input_ids[0] for spelling in spellings}
+
+    def _prompt(self, question: str) -> str:
+        if getattr(self.processor, "chat_template", None):
+            content = [{"type": "image"}, {"type": "text", "text": question}]
+            return self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+        return f"{getattr(self.processor, 'image_token', '<image>')}\n{question}"
+
+    @torch.no_grad()
+    def check(self, image: Image.Image, subject: str) -> Verdict:
+        """Ask about one image (section 5.3: "Is this still a {subject}? Yes or No.")."""
+        prompt = self._prompt(self.question.format(a=with_article(subject)))
+        mode = {"generation_mode": "text"} if "janus" in self.model.config.model_type else {}
+        inputs = self.processor(images=[image.convert("RGB")], text=[prompt], return_tensors="pt", **mode).to(self.model.device)
+        inputs["pixel_values"] = inputs["pixel_values"].to(self.model.dtype)
+        logits = self.model(**inputs).logits[0, -1].float()
+        pair = torch.stack([logits[sorted(ids)].logsumexp(0) for ids in (self._yes, self._no)])
+        probability = float(pair.softmax(0)[0])
+        return Verdict(probability >= self.threshold, probability)
+
+
+def load_checker(name: str | Path = "pocket", *, device: str | torch.device | None = None, threshold: float = 0.5) -> YesNoChecker:
+    """Load a checker: ``"pocket"`` (shipped), a folder, or a hub id such as ``"HuggingFaceTB/SmolVLM-256M-Instruct"``.
+
+    Raises:
+        OSError: the folder or the hub cannot give it.
+    """
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    where = str(data_folder() / "pocket" / "checker") if name == "pocket" else str(name)
+    if name == "pocket" and not Path(where).is_dir():
+        raise FileNotFoundError(f"{where} does not exist: fetch the whole repository, or run 'make pocket'")
+    dtype = torch.float16 if device.type == "cuda" else torch.float32
+    try:
+        with quiet_loading():
+            processor = AutoProcessor.from_pretrained(where)
+            model = AutoModelForImageTextToText.from_pretrained(where, dtype=dtype)
+    except (OSError, ValueError) as error:
+        raise OSError(
+            f"checker: {where} is no folder with a checker and could not be fetched from the model hub; "
+            "use 'pocket', which needs no download"
+        ) from error
+    return YesNoChecker(model.to(device).requires_grad_(False), processor, threshold=threshold)

@@ -1,0 +1,190 @@
+"""Conceptual spaces: the parameters that a creative run searches (sections 5.2, 7.5.1, 7.5.2 of the paper).
+
+A space is applied by a ``with`` block and leaves the generator as it found it. The generator's own weights and token table
+are never changed: an adapter is hung in and taken out, a new token is put in place of a table row on the way through.
+"""
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+
+from creativelib.generator import POSITIVE_PROMPT, Generator, TextCondition, positive_prompt, with_article
+from creativelib.prior_sampling import noise_sources, sample_embeddings
+
+SUBJECT, ADJECTIVE = "<subject>", "<adjective>"  # how the new tokens are written in a prompt
+
+
+class ConceptualSpace:
+    """The searched parameters and how they act.
+
+    A subclass fills ``self._parameters`` and overrides what it changes: ``__enter__``/``__exit__`` (the generator) or
+    ``condition`` (what the prior is told).
+
+    Args:
+        generator: frozen; it is not changed outside the ``with`` block.
+        subject: the words of the subject, e.g. ``"vehicle"``.
+        seed: of random initial values, where there are any.
+    """
+
+    name = ""
+
+    def __init__(self, generator: Generator, subject: str, seed: int = 0):
+        self.generator, self.subject, self.seed = generator, subject, seed
+        with torch.no_grad():
+            self.positive = generator.encode_text(positive_prompt(subject))  # also refuses an empty subject
+        self._parameters: dict[str, torch.nn.Parameter] = {}
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """What an optimiser is given, in a fixed order."""
+        return list(self._parameters.values())
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """A copy of the searched parameters by name, on the CPU."""
+        return {name: parameter.detach().cpu().clone() for name, parameter in self._parameters.items()}
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        """Put saved values in place.
+
+        Raises:
+            ValueError: names or shapes are not those of this space.
+        """
+        shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+        own = {name: tuple(parameter.shape) for name, parameter in self._parameters.items()}
+        if shapes != own:
+            raise ValueError(
+                f"state: got {len(shapes)} tensors that are not the {len(own)} of the space {self.name!r} of this generator; "
+                "load it into the kind of space that saved it"
+            )
+        with torch.no_grad():
+            for name, parameter in self._parameters.items():
+                parameter.copy_(state[name])
+
+    def condition(self) -> TextCondition:
+        """What the prior is told: P_opt of section 5.2, differentiable with respect to the parameters."""
+        return self.positive
+
+    def sample(self, seeds: list[int], *, steps: int | None = None, guidance: float | None = None) -> torch.Tensor:
+        """Image embeddings (N, d) at the current parameters, one for each noise seed; differentiable."""
+        with self:
+            return sample_embeddings(
+                self.generator, self.condition(), noise_sources(seeds), steps=steps, guidance=guidance
+            )
+
+    def __enter__(self) -> "ConceptualSpace":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        return None
+
+
+class LoRA(ConceptualSpace):
+    """Low-rank adapters of the prior's attention (section 5.2): A random, B zero, so the search starts at the model itself.
+
+    Args:
+        rank: 10 in the paper (section 6).
+    """
+
+    name = "lora"
+    targets = ("to_q", "to_k", "to_v", "to_out.0")
+
+    def __init__(self, generator: Generator, subject: str, seed: int = 0, rank: int = 10):
+        super().__init__(generator, subject, seed)
+        if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
+            raise ValueError(f"rank: got {rank!r}; give a whole number of at least 1 (10 in the paper)")
+        config = LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(self.targets))
+        prior = generator.prior
+        with torch.random.fork_rng():  # peft initialises A from the global state
+            torch.manual_seed(seed)
+            inject_adapter_in_model(config, prior, "creative")
+        self._slots = []  # (parent, attribute, module with adapter, module without)
+        for path, module in list(prior.named_modules()):
+            if isinstance(module, BaseTunerLayer):
+                parent, _, attribute = path.rpartition(".")
+                self._slots.append((prior.get_submodule(parent), attribute, module, module.get_base_layer()))
+                for part in ("lora_A", "lora_B"):
+                    self._parameters[f"{path}.{part}"] = getattr(module, part)["creative"].weight
+        del prior.peft_config
+        self.__exit__()
+
+    def __enter__(self) -> "LoRA":
+        for parent, attribute, adapted, _ in self._slots:
+            setattr(parent, attribute, adapted)
+        return self
+
+    def __exit__(self, *exception) -> None:
+        for parent, attribute, _, original in self._slots:
+            setattr(parent, attribute, original)
+
+
+class SubjectToken(ConceptualSpace):
+    """A new token in place of the subject, which starts as the subject's own token (mean, where it is several)."""
+
+    name = "subject-token"
+
+    def __init__(self, generator: Generator, subject: str, seed: int = 0):
+        super().__init__(generator, subject, seed)
+        self._parameters["token"] = torch.nn.Parameter(generator.word_embedding(subject))
+        article = with_article(subject.strip()).split()[0]
+        self._prompt, self._token = POSITIVE_PROMPT.format(a=f"{article} {SUBJECT}"), SUBJECT
+
+    def condition(self) -> TextCondition:
+        return self.generator.encode_text(self._prompt, {self._token: self._parameters["token"]})
+
+
+class AdjectiveToken(SubjectToken):
+    """A new token before the subject, which starts as the token of ``adjective``, "creative" in the paper (7.5.2)."""
+
+    name = "adjective-token"
+
+    def __init__(self, generator: Generator, subject: str, seed: int = 0, adjective: str = "creative"):
+        ConceptualSpace.__init__(self, generator, subject, seed)
+        self._parameters["token"] = torch.nn.Parameter(generator.word_embedding(adjective))
+        article = with_article(adjective).split()[0]
+        self._prompt = POSITIVE_PROMPT.format(a=f"{article} {ADJECTIVE} {subject.strip()}")
+        self._token = ADJECTIVE
+
+
+class LoRAWithSubjectToken(LoRA):
+    """Adapters and subject token together: the combined space of section 5.2."""
+
+    name = "lora+subject-token"
+
+    def __init__(self, generator: Generator, subject: str, seed: int = 0, rank: int = 10):
+        super().__init__(generator, subject, seed, rank)
+        self._token = SubjectToken(generator, subject, seed)
+        self._parameters |= self._token._parameters
+
+    def condition(self) -> TextCondition:
+        return self._token.condition()
+
+
+class Embedding(ConceptualSpace):
+    """The image embedding itself, which the paper shows to fail (7.5.1): no model keeps it plausible.
+
+    It starts as the prior's sample for ``seed``; every noise seed then gives that same embedding.
+    """
+
+    name = "embedding"
+
+    def __init__(self, generator: Generator, subject: str, seed: int = 0):
+        super().__init__(generator, subject, seed)
+        with torch.no_grad():
+            start = sample_embeddings(generator, self.positive, noise_sources([seed]))
+        self._parameters["embedding"] = torch.nn.Parameter(start)
+
+    def sample(self, seeds: list[int], *, steps: int | None = None, guidance: float | None = None) -> torch.Tensor:
+        return self._parameters["embedding"].expand(len(seeds), -1)
+
+
+SPACES = {space.name: space for space in (LoRA, SubjectToken, AdjectiveToken, LoRAWithSubjectToken, Embedding)}
+
+
+def make_space(name: str, generator: Generator, subject: str, seed: int = 0, **options) -> ConceptualSpace:
+    """Make a conceptual space by name: one of ``SPACES``; ``options`` are those of its class (``rank``, ``adjective``).
+
+    Raises:
+        ValueError: unknown name, or a subject without a letter or digit.
+    """
+    if name not in SPACES:
+        raise ValueError(f"space: got {name!r}; choose one of {', '.join(map(repr, SPACES))}")
+    return SPACES[name](generator, subject, seed, **options)

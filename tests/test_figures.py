@@ -1,0 +1,47 @@
+"""The figures hold what they are said to show, checked on the artists and the pixels."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from creativelib.figures import before_after, cloud
+from creativelib.typicality import TypicalityModel
+
+
+def rendered(figure) -> np.ndarray:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return np.asarray(Image.open(buffer).convert("RGB"))
+
+
+def test_before_after_puts_default_above_creative():
+    red, blue = (Image.new("RGB", (16, 16), colour) for colour in ("red", "blue"))
+    figure = before_after([red] * 3, [blue] * 3, [40, 41, 42], torch.tensor([60.0, 61, 62]), title="vehicle")
+    assert [axis.get_title() for axis in figure.axes] == [f"{n} nats" for n in (40, 41, 42, 60, 61, 62)]
+    assert (figure.axes[0].get_ylabel(), figure.axes[3].get_ylabel()) == ("default", "creative")
+    pixels = rendered(figure)
+    rows = [np.argwhere((pixels == colour).all(-1))[:, 0].mean() for colour in ((255, 0, 0), (0, 0, 255))]
+    assert rows[0] < rows[1]
+
+
+def test_before_after_refuses_unequal_counts():
+    with pytest.raises(ValueError, match="^default_images and the rest: got"):
+        before_after([], [], [], [])
+    with pytest.raises(ValueError, match=r"\[1, 1, 2, 1\]"):
+        before_after([Image.new("RGB", (4, 4))], [Image.new("RGB", (4, 4))], [1, 2], [1])
+
+
+def test_cloud_draws_both_distributions_where_they_are():
+    source = torch.Generator().manual_seed(0)
+    baseline = torch.randn(80, 6, generator=source) * torch.tensor([3.0, 2, 1, 1, 1, 1])
+    model = TypicalityModel.fit(baseline, dims=3)
+    figure = cloud(model, baseline, baseline[:20] + 5)
+    drawn = [collection.get_offsets() for collection in figure.axes[0].collections]
+    assert [len(points) for points in drawn] == [80, 20]
+    np.testing.assert_allclose(drawn[1], model.transform(baseline[:20] + 5)[:, :2], rtol=1e-5)
+    assert rendered(figure).std() > 5
+    with pytest.raises(ValueError, match="^typicality: has 1 dimension"):
+        cloud(TypicalityModel.fit(baseline, dims=1), baseline, baseline)

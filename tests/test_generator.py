@@ -1,0 +1,181 @@
+"""Generators of all families load, encode, decode through one code path, frozen, with clear errors."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from PIL import Image
+
+from creativelib import storage
+from creativelib.generator import load_generator, positive_prompt, with_article
+
+PROMPT = positive_prompt("vehicle")
+
+
+def picture(colour: str) -> Image.Image:
+    return Image.new("RGB", (40, 32), colour)
+
+
+def test_prompt_of_the_paper():
+    assert PROMPT == "Professional high-quality photo of a vehicle. photorealistic, 4k, HQ."
+    assert with_article("alien") == "an alien" and "of an alien." in positive_prompt(" alien ")
+    for bad in ("", "  ", "?!", None):
+        with pytest.raises(ValueError, match="^subject: got"):
+            positive_prompt(bad)
+
+
+def test_settings_come_from_the_folder(generator):
+    assert (generator.settings.prior_steps, generator.settings.image_size) == (3, 32)
+    assert generator.settings.decoder_guidance == 4.0  # not in generator.json: the default
+
+
+def test_everything_is_frozen_also_the_statistics_of_the_prior(generator):
+    generator.decode(torch.zeros(1, generator.embedding_dim))
+    modules = [*generator.prior_pipeline.components.values(), *generator.decoder_pipeline.components.values()]
+    parameters = [p for module in modules if isinstance(module, torch.nn.Module) for p in module.parameters()]
+    assert len(parameters) > 100 and not any(parameter.requires_grad for parameter in parameters)
+    assert not generator.prior.clip_mean.requires_grad and not generator.prior.clip_std.requires_grad
+
+
+@pytest.mark.parametrize("prompt", ["", "a vehicle", PROMPT, "ünïcode & 4 dragon-fruits!"])
+def test_encode_text_equals_diffusers(generator, prompt):
+    expected = generator.prior_pipeline._encode_prompt([prompt], generator.device, 1, False)
+    condition = generator.encode_text(prompt)
+    for found, wanted in zip((condition.text_embedding, condition.hidden_states, condition.mask), expected):
+        assert torch.equal(found, wanted)
+
+
+def test_a_new_token_with_the_row_of_a_word_is_that_word(generator):
+    row = generator.word_embedding("vehicle").requires_grad_()
+    prompt = PROMPT.replace("vehicle", "<new>")
+    condition = generator.encode_text(prompt, {"<new>": row})
+    expected = generator.encode_text(PROMPT)
+    assert torch.equal(condition.text_embedding, expected.text_embedding)
+    assert torch.equal(condition.hidden_states, expected.hidden_states)
+    condition.text_embedding.sum().backward()
+    assert row.grad.abs().sum() > 0
+    assert torch.equal(generator.encode_text(PROMPT).hidden_states, expected.hidden_states)  # nothing stayed behind
+    with pytest.raises(ValueError, match="does not contain the new token '<new>'"):
+        generator.encode_text("a vehicle", {"<new>": row})
+
+
+def test_gradient_of_a_new_token_by_finite_differences(small_generator):
+    row, epsilon = small_generator.word_embedding("vehicle"), 1e-3
+    direction = torch.randn(row.shape, generator=torch.Generator().manual_seed(0))
+
+    def value(vector):
+        return small_generator.encode_text("a <new>", {"<new>": vector}).text_embedding.square().sum()
+
+    leaf = row.clone().requires_grad_()
+    value(leaf).backward()
+    numeric = (value(row + epsilon * direction) - value(row - epsilon * direction)) / (2 * epsilon)
+    assert float(leaf.grad @ direction) == pytest.approx(float(numeric), rel=2e-2)
+
+
+def test_mean_of_the_pieces_of_a_word_of_several(generator):
+    ids = generator.tokenizer("dragon", add_special_tokens=False).input_ids
+    table = generator.text_encoder.get_input_embeddings().weight
+    assert len(ids) > 1 and torch.equal(generator.word_embedding("dragon"), table[ids].mean(0))
+
+
+def test_pooling_is_at_the_end_of_text_when_a_token_is_added(miniature_folders):
+    """The trap: eos_token_id = 2 in the 2.1 files makes CLIP pool at the largest id, that of an added token."""
+    generator = load_generator(miniature_folders["2.1"], device="cpu")
+    assert json.loads((miniature_folders["2.1"] / "prior/text_encoder/config.json").read_text())["eos_token_id"] == 2
+    tokenizer, encoder = generator.tokenizer, generator.text_encoder
+    tokenizer.add_tokens("<added>")
+    encoder.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    ids = tokenizer("a <added> vehicle", padding="max_length", return_tensors="pt").input_ids
+    assert ids.max() > tokenizer.eos_token_id
+    with torch.no_grad():
+        output = encoder(ids)
+    end = int((ids[0] == tokenizer.eos_token_id).nonzero()[0])
+    torch.testing.assert_close(output.text_embeds, encoder.text_projection(output.last_hidden_state[:, end]))
+
+
+def test_decode_draws_by_seed_in_any_batch_size(generator):
+    embeddings = torch.randn(3, generator.embedding_dim, generator=torch.Generator().manual_seed(0))
+    images = generator.decode(embeddings, prompt=PROMPT, seed=5)
+    assert [image.size for image in images] == [(32, 32)] * 3
+    arrays = [torch.tensor(list(image.tobytes())).float() for image in images]
+    assert all(array.std() > 1 for array in arrays) and not torch.equal(arrays[0], arrays[1])
+    again = generator.decode(embeddings[1:2], prompt=PROMPT, seed=[6], batch_size=1)[0]
+    assert (torch.tensor(list(again.tobytes())).float() - arrays[1]).abs().max() <= 2
+    other = generator.decode(embeddings[1:2], prompt=PROMPT, seed=[7])[0]
+    assert other.tobytes() != again.tobytes()
+
+
+def test_decode_without_guidance(generator):
+    assert len(generator.decode(torch.zeros(2, generator.embedding_dim), guidance=1.0)) == 2
+
+
+def test_only_the_21_decoder_reads_the_prompt(generator):
+    embeddings = torch.zeros(1, generator.embedding_dim)
+    same = [generator.decode(embeddings, prompt=words)[0].tobytes() for words in ("a vehicle", "a fruit")]
+    assert (same[0] == same[1]) == (generator.name == "2.2")
+
+
+def test_decode_names_what_is_wrong(generator):
+    with pytest.raises(ValueError, match=r"^embeddings: got shape \(2, 5\)"):
+        generator.decode(torch.zeros(2, 5))
+    with pytest.raises(ValueError, match="^seed: got 1 seeds for 2"):
+        generator.decode(torch.zeros(2, generator.embedding_dim), seed=[1])
+
+
+def test_images_are_encoded_as_diffusers_does(generator):
+    images = [picture("red"), picture("blue"), picture("white")]
+    embeddings = generator.encode_images(images, batch_size=2)
+    pixels = generator.prior_pipeline.image_processor(images, return_tensors="pt").pixel_values
+    with torch.no_grad():
+        expected = generator.image_encoder(pixels).image_embeds
+    torch.testing.assert_close(embeddings, expected)
+    with pytest.raises(ValueError, match="^images: got none"):
+        generator.encode_images([])
+
+
+def test_prompt_that_is_too_long(generator):
+    with pytest.raises(ValueError, match="^prompt: got 60 tokens"):
+        generator.encode_text("vehicle " * 60)
+
+
+def test_unknown_name_lists_what_is_allowed():
+    with pytest.raises(ValueError, match="got 'nonsense'; choose 'pocket', 'kandinsky-2.1', 'kandinsky-2.2', or a folder"):
+        load_generator("nonsense")
+
+
+def test_environment_variables_choose(monkeypatch, miniature_folders, tmp_path):
+    monkeypatch.setenv("CREATIVELIB_MODEL", str(miniature_folders["2.2"]))
+    assert load_generator(device="cpu").name == "2.2"
+    monkeypatch.setenv("CREATIVELIB_DATA", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="make pocket"):
+        load_generator("pocket")
+    shutil.copytree(miniature_folders["2.2"], tmp_path / "pocket")
+    assert load_generator("pocket", device="cpu").source.name == "pocket"
+    monkeypatch.setenv("CREATIVELIB_DATA", str(tmp_path / "absent"))
+    with pytest.raises(FileNotFoundError, match="CREATIVELIB_DATA"):
+        storage.data_folder()
+
+
+def test_published_model_offline_is_one_sentence(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(OSError, match="could not be fetched from the model hub; connect to the internet once, or use"):
+        load_generator("kandinsky-2.1", device="cpu")
+
+
+def test_revisions_are_pinned_by_argument_or_variable(monkeypatch):
+    from creativelib.generator import _find_source
+
+    assert _find_source("kandinsky-2.1", None).prior_revision == "main"
+    assert _find_source("kandinsky-2.1", ("abc", "def")).decoder_revision == "def"
+    monkeypatch.setenv("CREATIVELIB_REVISIONS", "123,456")
+    assert _find_source("kandinsky-2.2", None).prior_revision == "123"
+    with pytest.raises(ValueError, match="^revisions: got"):
+        _find_source("kandinsky-2.2", ("abc",))
+
+
+def test_early_21_files_without_image_processor(miniature_folders, tmp_path):
+    folder = shutil.copytree(miniature_folders["2.1"], tmp_path / "early")
+    index = folder / "prior/model_index.json"
+    index.write_text(json.dumps({k: v for k, v in json.loads(index.read_text()).items() if k != "image_processor"}))
+    assert load_generator(folder, device="cpu").prior_pipeline.image_processor is not None

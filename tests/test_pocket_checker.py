@@ -1,0 +1,270 @@
+"""The checker: its interface, its tokens, its questions, and the pictures that it learns to refuse."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from creativelib.pocket import checker, corpus
+
+NOUNS = ("vehicle", "fruit", "pet", "building", "chair", "face", "tool")
+
+
+@pytest.fixture(scope="module")
+def world():
+    """28 random pictures, each with a drawn square on white, and their records."""
+    rng = np.random.default_rng(0)
+    images = np.full((28, corpus.SIZE, corpus.SIZE, 3), 255, np.uint8)
+    images[:, 20:100, 30:110] = rng.integers(0, 200, (28, 80, 80, 3))
+    records = [
+        {"label": f"kind {noun} {i}", "tags": [f"tag{i}"], "nouns": [noun], "style": "flat", "split": "train"}
+        for i, noun in enumerate(NOUNS * 4)
+    ]
+    return images, records
+
+
+@pytest.fixture(scope="module")
+def checking(world):
+    torch.manual_seed(0)
+    tokenizer = checker.train_tokenizer([word for record in world[1] for word in checker.yes_words(record)])
+    return checker.Checking(checker.build(tokenizer).eval(), checker.build_processor(tokenizer))
+
+
+@pytest.fixture
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
+def ask(processor, question, picture):
+    content = [{"type": "image", "image": Image.fromarray(picture)}, {"type": "text", "text": question}]
+    return processor.apply_chat_template(
+        [{"role": "user", "content": content}],
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+    )
+
+
+def test_size_of_the_full_model(world):
+    phrases = [f"{a}{b}{c} thing" for a in "abcdefghijklmn" for b in "aeiou" for c in "bcdfghklmnprst"]
+    model = checker.build(checker.train_tokenizer(phrases))
+    assert 1.8e6 < sum(p.numel() for p in model.parameters()) < 2.6e6
+
+
+def test_auto_classes_load_what_was_saved(checking, world, tmp_path):
+    checker.save(checking.model, checking.processor, tmp_path)
+    assert next(checking.model.parameters()).dtype == torch.float32
+    assert (tmp_path / "model.safetensors").stat().st_size <= 5 * 2**20
+    model = AutoModelForImageTextToText.from_pretrained(tmp_path, dtype=torch.float32)
+    processor = AutoProcessor.from_pretrained(tmp_path)
+    assert type(model).__name__ == "LlavaForConditionalGeneration" and type(processor).__name__ == "LlavaProcessor"
+    before = checker.answer_logits(checking.model, checking.processor, world[0][:5], "vehicle")
+    after = checker.answer_logits(model.eval(), processor, world[0][:5], "vehicle")
+    torch.testing.assert_close(before, after, atol=2e-3, rtol=0)  # what half precision costs
+    again = checker.load(tmp_path)
+    assert torch.equal(after, checker.answer_logits(again.model, again.processor, world[0][:5], "vehicle"))
+
+
+@pytest.mark.parametrize("text", ["Yes", " Yes", "No", " No"])
+def test_answers_are_single_tokens(checking, text):
+    tokenizer = checking.processor.tokenizer
+    pieces = tokenizer.encode(text, add_special_tokens=False)
+    assert len(pieces) == 1 and pieces[0] in checker.answer_ids(tokenizer)
+    assert tokenizer.decode(pieces).strip() == text.strip()
+
+
+def test_answers_do_not_break_longer_words(checking):
+    tokenizer = checking.processor.tokenizer
+    assert not set(checker.answer_ids(tokenizer)) & set(
+        tokenizer.encode("Nothing northern, yesterday", add_special_tokens=False)
+    )
+
+
+def test_split_answers_are_refused(checking):
+    class Splitting:
+        def encode(self, word, add_special_tokens):
+            return [1, 2]
+
+    with pytest.raises(ValueError, match="splits Yes or No"):
+        checker.answer_ids(Splitting())
+
+
+def test_chat_template_holds_the_image_tokens(checking, world):
+    inputs = ask(checking.processor, "Is this still a vehicle? Yes or No.", world[0][0])
+    assert int((inputs["input_ids"] == checking.model.config.image_token_id).sum()) == checker.IMAGE_TOKENS == 64
+    assert inputs["pixel_values"].shape == (1, 3, corpus.SIZE, corpus.SIZE)
+    text = checking.processor.tokenizer.decode(inputs["input_ids"][0])
+    assert text.endswith(checker.ASSISTANT) and "is this still a vehicle" in text
+    new = checking.model.generate(**inputs, max_new_tokens=3, do_sample=False)
+    assert new.shape[1] - inputs["input_ids"].shape[1] <= 3
+
+
+def test_chat_template_takes_plain_text_and_answers(checking):
+    messages = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "Yes"}]
+    text = checking.processor.apply_chat_template(messages, tokenize=False)
+    assert text == "<|user|>hello<|assistant|>Yes<|end|>"
+
+
+def test_larger_pictures_are_resized(checking):
+    big = np.full((1, 200, 300, 3), 90, np.uint8)
+    assert checker.answer_logits(checking.model, checking.processor, big, "vehicle").shape == (1, 2)
+
+
+def test_unknown_words_can_be_asked_about(checking, world):
+    chances = checker.probability_of_yes(
+        checking, world[0][:3], ["zeppelin", "Überraschung 🎈", "a b c d e f g h i j k l m n"]
+    )
+    assert chances.shape == (3,) and ((chances > 0) & (chances < 1)).all()
+
+
+def test_batches_give_what_single_questions_give(checking, world):
+    words = ["vehicle", "means of transport", "x", "chair"]
+    together = checker.answer_logits(checking.model, checking.processor, world[0][:4], words)
+    alone = [
+        checker.answer_logits(checking.model, checking.processor, world[0][i : i + 1], [w]) for i, w in enumerate(words)
+    ]
+    torch.testing.assert_close(together, torch.cat(alone), atol=1e-4, rtol=1e-4)
+
+
+def test_bad_questions_are_refused(checking, world):
+    model, processor = checking.model, checking.processor
+    with pytest.raises(ValueError, match="uint8 array"):
+        checker.answer_logits(model, processor, world[0][:2].astype(np.float32), "vehicle")
+    with pytest.raises(ValueError, match="uint8 array"):
+        checker.answer_logits(model, processor, [world[0][0]], "vehicle")
+    with pytest.raises(ValueError, match="one phrase for each"):
+        checker.answer_logits(model, processor, world[0][:2], ["vehicle"])
+    with pytest.raises(ValueError, match="empty phrase"):
+        checker.answer_logits(model, processor, world[0][:1], [" "])
+    assert checker.probability_of_yes(checking, world[0][:0], "vehicle").shape == (0,)
+
+
+def test_missing_checker_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="make pocket"):
+        checker.load(tmp_path)
+
+
+@torch.no_grad()
+def test_packed_questions_are_what_is_asked_alone(checking, world, generator):
+    """Training packs several questions behind one picture; the answers must be those of the public interface."""
+    model, tokenizer = checking.model, checking.processor.tokenizer
+    words = ["vehicle", "means of transport", "chair"]
+    talks = [checker.dialogue(word, "Yes") for word in words]
+    tokens = tokenizer(talks, padding=True, padding_side="right", return_tensors="pt").input_ids[None]
+    pixels = checker.to_tensor(world[0][:1])
+    hidden = checker.packed_answers(model, checker.visual_tokens(model, pixels), tokens)
+    mark = tokens == tokenizer.convert_tokens_to_ids(checker.ASSISTANT)
+    packed = model.lm_head(hidden[mark])[:, list(checker.answer_ids(tokenizer))]
+    alone = checker.answer_logits(model, checking.processor, world[0][[0, 0, 0]], words)
+    torch.testing.assert_close(packed, alone, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_all_patches_kept_is_the_whole_picture(checking, world):
+    pixels = checker.to_tensor(world[0][:2])
+    whole = checker.visual_tokens(checking.model, pixels)
+    assert torch.equal(whole, checker.visual_tokens(checking.model, pixels, torch.arange(checker.IMAGE_TOKENS)))
+    assert checker.visual_tokens(checking.model, pixels, torch.tensor([3, 9])).shape == (2, 2, whole.shape[-1])
+
+
+def test_hard_negatives_have_the_promised_form(world, generator):
+    images, records = world
+    before = images.copy()
+    found = checker.hard_negatives(images, records, 20, generator, questions=3)
+    assert found.images.shape == (20, corpus.SIZE, corpus.SIZE, 3) and found.images.dtype == np.uint8
+    assert found.kinds == list(checker.NEGATIVE_KINDS) * 4
+    assert all(len(words) == 3 and all(words) for words in found.subjects)
+    assert np.array_equal(images, before)
+    assert len({picture.tobytes() for picture in found.images}) == 20
+    same = checker.hard_negatives(images, records, 20, torch.Generator().manual_seed(0), questions=3)
+    assert np.array_equal(found.images, same.images) and found.subjects == same.subjects
+    assert checker.hard_negatives(images, records, 0, generator).images.shape == (0, corpus.SIZE, corpus.SIZE, 3)
+
+
+def test_hard_negatives_refuse_bad_input(world, generator):
+    with pytest.raises(ValueError, match="as many"):
+        checker.hard_negatives(world[0][:3], world[1], 2, generator)
+    with pytest.raises(ValueError, match="uint8"):
+        checker.hard_negatives(world[0].astype(float), world[1], 2, generator)
+
+
+def test_pasted_motif_is_small(generator):
+    motif = np.full((128, 128, 3), 255, np.uint8)
+    motif[10:110, 30:90] = (200, 0, 0)
+    for _ in range(10):
+        pasted = checker.paste(motif, np.full_like(motif, 60), generator)
+        rows = np.flatnonzero((pasted != 60).any(-1).any(1))
+        assert 0.24 * 128 <= rows[-1] - rows[0] + 1 <= 0.36 * 128
+
+
+def test_smear_leaves_no_edges(world, generator):
+    for picture in world[0][:6]:
+        smeared = checker.smear(picture, generator)
+        assert smeared.shape == picture.shape and smeared.astype(float).std() < picture.astype(float).std()
+
+
+def test_blend_lies_between(world, generator):
+    one, other = np.full((128, 128, 3), 10, np.uint8), np.full((128, 128, 3), 210, np.uint8)
+    mixed = checker.blend(one, other, generator)
+    assert 10 + 0.34 * 200 < mixed.mean() < 10 + 0.66 * 200
+
+
+def test_degrade_keeps_most_of_the_picture(world, generator):
+    for picture in world[0][:8]:
+        spoilt = checker.degrade(picture, generator)
+        assert spoilt.shape == picture.shape and spoilt.dtype == np.uint8
+        assert spoilt.astype(float).std() > 5  # still a drawing
+
+
+def test_refusals_are_never_true(world, generator):
+    refusals = checker.Refusals(world[1])
+    for record in world[1]:
+        for _ in range(20):
+            assert refusals.draw([record], generator) not in checker.yes_words(record)
+
+
+def test_what_is_too_close_to_refuse(generator):
+    elephant = {"label": "elephant", "tags": [], "nouns": ["animal"]}
+    dog = {"label": "dog face", "tags": ["dog"], "nouns": ["pet", "animal"]}
+    sauropod = {"label": "sauropod", "tags": [], "nouns": ["dinosaur", "animal"]}
+    assert {"pet", "animal", "dog face", "dog"} <= set(checker.yes_words(dog))
+    assert checker.related(elephant, dog)
+    refusals = checker.Refusals([elephant, dog, sauropod])
+    drawn = {
+        name: {refusals.draw([record], generator) for _ in range(300)}
+        for name, record in (("elephant", elephant), ("dog", dog))
+    }
+    assert "pet" not in drawn["elephant"] and "dinosaur" in drawn["elephant"]
+    assert "dinosaur" in drawn["dog"] and "animal" not in drawn["dog"]
+
+
+def test_training_runs_saves_and_resumes(world, tmp_path):
+    images, records = world
+    trained = checker.train(
+        images, records, torch.randn(28, 6, generator=torch.Generator().manual_seed(1)), tmp_path, "cpu", 2, batch=8
+    )
+    loaded = checker.load(tmp_path / "shipped/checker")
+    logits = checker.answer_logits(loaded.model, loaded.processor, images[:2], "fruit")
+    expected = checker.answer_logits(trained.model, trained.processor, images[:2], "fruit")
+    torch.testing.assert_close(logits, expected, atol=5e-3, rtol=0)
+    again = checker.train(
+        images, records, torch.zeros(28, 6), tmp_path, "cpu", 2, batch=8
+    )  # done already: returns at once
+    torch.testing.assert_close(checker.answer_logits(again.model, again.processor, images[:2], "fruit"), expected)
+
+
+def test_training_refuses_bad_input(world, tmp_path):
+    images, records = world
+    with pytest.raises(ValueError, match="as many"):
+        checker.train(images, records, torch.zeros(3, 6), tmp_path, "cpu", 1)
+    with pytest.raises(ValueError, match="train"):
+        checker.train(
+            images,
+            [{**record, "split": "held-out concept"} for record in records],
+            torch.zeros(28, 6),
+            tmp_path,
+            "cpu",
+            1,
+        )

@@ -1,0 +1,175 @@
+"""Creative runs: the surprise rises, seeds are held, the checker ends them, and a killed one resumes bit-equal."""
+
+import json
+
+import pytest
+import torch
+
+from creativelib.generator import positive_prompt
+from creativelib.prior_sampling import sample_prior
+from creativelib.pullback import AlternatingRule, SumRule, Verdict
+from creativelib.run import CreativeRun
+from creativelib.spaces import make_space
+from creativelib.typicality import TypicalityModel
+
+
+class Checker:
+    """Says yes until asked more than ``patience`` times."""
+
+    threshold = 0.5
+
+    def __init__(self, patience: int = 10**6):
+        self.patience, self.seen = patience, []
+
+    def check(self, image, subject):
+        self.seen.append((image.size, subject))
+        probability = 0.9 if len(self.seen) <= self.patience else 0.1
+        return Verdict(probability >= self.threshold, probability)
+
+
+@pytest.fixture(scope="module")
+def typicality(small_generator):
+    baseline = sample_prior(small_generator, positive_prompt("vehicle"), n=150, progress=False)
+    return TypicalityModel.fit(baseline.embeddings, dims=6, provenance=baseline.provenance)
+
+
+@pytest.fixture
+def make(small_generator, typicality):
+    def build(space="lora", **options):
+        options = {"rule": SumRule(0.0), "learning_rate": 1e-3, **options}
+        return CreativeRun(small_generator, "vehicle", make_space(space, small_generator, "vehicle"), typicality, **options)
+
+    return build
+
+
+def without_times(history):
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in history]
+
+
+@pytest.mark.parametrize("space", ["lora", "subject-token"])
+def test_surprise_rises_for_the_same_noise(make, typicality, space):
+    run = make(space, learning_rate=3e-3).run(30, progress=False)
+    before, after = (typicality.surprise(run.sample([7, 8, 9, 10], step)).mean() for step in (0, 30))
+    assert after > before + 1
+    assert [row["step"] for row in run.history] == list(range(30)) and run.result_step == 30
+    row = run.history[3]
+    assert row["loss"] == pytest.approx(-row["surprise"]) and row["kind"] == "sum" and row["gradient_norm"] > 0
+    assert row["anchor_cosine"] == pytest.approx(1 - row["anchor_loss"]) and 0 <= row["residual_energy"] <= 1
+    assert len({row["noise_seed"] for row in run.history}) == 30  # fresh noise at every step
+
+
+def test_the_seed_is_held_until_it_is_pulled_back(make):
+    first = make().step()["anchor_loss"]
+    run = make(rule=AlternatingRule(first - 1e-3)).run(40, progress=False)
+    for row, following in zip(run.history, run.history[1:]):
+        held = row["anchor_loss"] > run.rule.threshold
+        assert row["kind"] == ("anchor" if held else "creative")
+        assert following["held"] == held == (row["noise_seed"] == following["noise_seed"])
+    assert {row["kind"] for row in run.history} == {"anchor", "creative"}
+
+
+def test_default_rule_is_the_alternating_one(make):
+    rule = make(rule=None).rule
+    assert isinstance(rule, AlternatingRule) and 0 < rule.threshold < 2
+
+
+def test_a_no_ends_the_run_and_keeps_the_last_accepted_snapshot(make):
+    checker = Checker(patience=4)
+    run = make(checker=checker, check_every=5, check_images=2, snapshot_every=100).run(60, progress=False)
+    assert (run.stopped, run.steps, run.result_step) == ("checker", 15, 10)
+    assert [row["check"] for row in run.history if row["check"] is not None] == pytest.approx([0.9, 0.9, 0.1])
+    assert checker.seen == [((32, 32), "vehicle")] * 6
+    assert torch.equal(run.sample([1]), run.sample([1], 10)) and not torch.equal(run.sample([1]), run.sample([1], 15))
+
+
+def test_the_checker_is_asked_at_the_end_too(make):
+    run = make(checker=Checker(patience=0), check_every=25).run(3, progress=False)
+    assert (run.stopped, run.steps, run.result_step) == ("checker", 3, 0)
+
+
+def test_a_target_stops_and_holds(make, typicality):
+    start = make().step()["surprise"]
+    run = make(target=start - 5).run(30, progress=False)
+    assert run.stopped == "target" and 10 <= run.steps < 30
+    assert any(row["gradient_norm"] == 0 for row in run.history)
+
+
+def test_sampling_a_snapshot_leaves_the_search_where_it_is(make):
+    run = make(snapshot_every=2).run(4, progress=False)
+    before = run.space.state_dict()
+    run.sample([1], 2)
+    assert all(torch.equal(before[name], tensor) for name, tensor in run.space.state_dict().items())
+    assert sorted(run.snapshots) == [0, 2, 4]
+    with pytest.raises(ValueError, match=r"^step: got 3; snapshots exist for \[0, 2, 4\]"):
+        run.sample([1], 3)
+
+
+@pytest.mark.parametrize("space", ["lora", "adjective-token"])
+def test_a_resumed_run_ends_bit_equal(make, tmp_path, space):
+    options = {"rule": None, "checker": Checker(), "check_every": 4, "snapshot_every": 3}
+    whole = make(space, **options).run(12, progress=False)
+    make(space, **options).run(7, progress=False).save(tmp_path)
+    again = make(space, **options).resume(tmp_path)
+    # The end of a run asks the checker once more than a run that goes on; that answer changes nothing.
+    assert again.steps == 7 and again.history[6]["check"] == 0.9
+    again.history[6]["check"] = None
+    again.run(12, progress=False)
+    assert without_times(again.history) == without_times(whole.history)
+    for name, tensor in whole.space.state_dict().items():
+        assert torch.equal(tensor, again.space.state_dict()[name])
+
+
+def test_a_killed_run_resumes_from_its_last_save(make, tmp_path):
+    whole = make().run(9, progress=False)
+    killed = make(check_every=3)
+    for _ in killed.iterate(9):
+        if killed.steps == 6:
+            killed.save(tmp_path)
+        if killed.steps == 8:
+            break  # never saved again
+    again = make(check_every=3).resume(tmp_path).run(9, progress=False)
+    assert without_times(again.history) == without_times(whole.history)
+    assert all(torch.equal(tensor, again.space.state_dict()[name]) for name, tensor in whole.space.state_dict().items())
+
+
+def test_resume_refuses_another_run(make, tmp_path):
+    make().run(2, progress=False, folder=tmp_path)
+    with pytest.raises(ValueError, match="seed is 0, not 3"):
+        make(seed=3).resume(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        make().resume(tmp_path / "absent")
+
+
+def test_interruption_keeps_what_was_done(make, tmp_path, monkeypatch):
+    run = make()
+    step = run.step
+
+    def interrupted():
+        if run.steps == 3:
+            raise KeyboardInterrupt
+        return step()
+
+    monkeypatch.setattr(run, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run.run(9, progress=False, folder=tmp_path)
+    assert run.steps == run.result_step == 3
+    facts = json.loads((tmp_path / "run.json").read_text())
+    assert facts["steps"] == 3 and facts["settings"]["subject"] == "vehicle" and len(facts["history"]) == 3
+    assert make().resume(tmp_path).run(4, progress=False).steps == 4
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_update(make):
+    run = make(learning_rate=1e-3)
+    run.run(2, progress=False)
+    before = run.space.state_dict()
+    run.rule = lambda creative, anchor: (creative * float("nan"), "sum", False)
+    assert list(run.iterate(5)) == [] and run.stopped == "not finite" and run.steps == 2
+    assert all(torch.equal(before[name], tensor) for name, tensor in run.space.state_dict().items())
+
+
+@pytest.mark.parametrize("bad", [{"check_every": 0}, {"snapshot_every": -1}, {"learning_rate": 0.0}, {"check_images": 1.5}])
+def test_bad_arguments_are_named(make, bad):
+    with pytest.raises(ValueError, match=f"^{next(iter(bad))}: got"):
+        make(**bad)
+    with pytest.raises(ValueError, match="^steps: got 0"):
+        make().run(0, progress=False)

@@ -1,0 +1,133 @@
+"""Conceptual spaces start at the model itself, are searched by gradient, and leave the generator bit-identical."""
+
+import pytest
+import torch
+
+from creativelib.generator import positive_prompt
+from creativelib.prior_sampling import noise_sources, sample_embeddings
+from creativelib.spaces import SPACES, make_space
+
+SEEDS = [1, 2, 3]
+
+
+def fingerprint(generator) -> dict[str, torch.Tensor]:
+    """Every tensor of prior and text encoder by name."""
+    parts = {"prior": generator.prior, "text": generator.text_encoder}
+    return {f"{part}.{k}": v.clone() for part, module in parts.items() for k, v in module.state_dict().items()}
+
+
+def same(one: dict, other: dict) -> bool:
+    return list(one) == list(other) and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def plain(generator) -> torch.Tensor:
+    with torch.no_grad():
+        return sample_embeddings(generator, generator.encode_text(positive_prompt("vehicle")), noise_sources(SEEDS))
+
+
+def descend(space, steps: int = 3) -> None:
+    """A few steps away from where the space is."""
+    optimizer = torch.optim.AdamW(space.parameters(), lr=0.05)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        space.sample(SEEDS).square().sum().backward()
+        optimizer.step()
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_a_search_leaves_the_generator_bit_identical(generator, name):
+    before, samples, state = fingerprint(generator), plain(generator), torch.get_rng_state()
+    space = make_space(name, generator, "vehicle")
+    descend(space)
+    with pytest.raises(RuntimeError), space:
+        raise RuntimeError("also after a failure")
+    assert torch.equal(state, torch.get_rng_state())
+    assert same(before, fingerprint(generator)) and torch.equal(plain(generator), samples)
+    assert not any(parameter.requires_grad for parameter in generator.prior.parameters())
+    assert not hasattr(generator.prior, "peft_config")
+
+
+@pytest.mark.parametrize("name", ["lora", "subject-token", "lora+subject-token"])
+def test_the_search_starts_at_the_model_itself_and_moves(generator, name):
+    space = make_space(name, generator, "vehicle")
+    with torch.no_grad():
+        torch.testing.assert_close(space.sample(SEEDS), plain(generator))
+    descend(space)
+    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in space.parameters())
+    assert (space.sample(SEEDS) - plain(generator)).abs().max() > 1e-3
+
+
+def test_lora_is_that_of_the_paper(generator):
+    space = make_space("lora", generator, "vehicle")
+    blocks, width = len(generator.prior.transformer_blocks), generator.prior.transformer_blocks[0].attn1.to_q.in_features
+    first, second = ([p for n, p in space._parameters.items() if n.endswith(part)] for part in ("lora_A", "lora_B"))
+    assert len(first) == len(second) == 4 * blocks
+    assert all(p.shape == (10, width) and p.std() > 0 for p in first) and all(not p.any() for p in second)
+    with space:
+        adapted = [name for name, module in generator.prior.named_modules() if hasattr(module, "lora_A")]
+    assert {name.partition(".attn1.")[2] for name in adapted} == {"to_q", "to_k", "to_v", "to_out.0"}
+
+
+def test_lora_equals_peft_on_the_plain_pipeline(small_generator):
+    """The same adapter, run by diffusers' own pipeline, gives the same embeddings as the cached prior."""
+    space = make_space("lora", small_generator, "vehicle")
+    descend(space)
+    with space:
+        expected = small_generator.prior_pipeline(
+            positive_prompt("vehicle"),
+            num_images_per_prompt=3,
+            num_inference_steps=3,
+            guidance_scale=2.0,
+            generator=noise_sources(SEEDS),
+        ).image_embeds
+    torch.testing.assert_close(space.sample(SEEDS).detach(), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_lora_seed(small_generator):
+    states = [make_space("lora", small_generator, "vehicle", seed=seed).state_dict() for seed in (0, 0, 1)]
+    assert same(states[0], states[1]) and not same(states[0], states[2])
+
+
+def test_two_spaces_on_one_generator_do_not_mix(small_generator):
+    moved, fresh = (make_space("lora", small_generator, "vehicle") for _ in range(2))
+    descend(moved)
+    torch.testing.assert_close(fresh.sample(SEEDS).detach(), plain(small_generator))
+
+
+def test_subject_token_starts_as_the_mean_of_the_pieces(generator):
+    space = make_space("subject-token", generator, "dragon")
+    assert torch.equal(space.state_dict()["token"], generator.word_embedding("dragon"))
+
+
+def test_adjective_token_stands_before_the_subject(generator):
+    space = make_space("adjective-token", generator, "vehicle")
+    expected = generator.encode_text("Professional high-quality photo of a creative vehicle. photorealistic, 4k, HQ.")
+    torch.testing.assert_close(space.condition().hidden_states, expected.hidden_states)
+
+
+def test_embedding_space_ignores_the_noise(small_generator):
+    space = make_space("embedding", small_generator, "vehicle", seed=1)
+    samples = space.sample([5, 6])
+    assert torch.equal(samples[0], samples[1]) and torch.equal(samples[0], plain(small_generator)[0])
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_state_round_trip(small_generator, name):
+    space, other = (make_space(name, small_generator, "vehicle", seed=seed) for seed in (0, 1))
+    descend(space)
+    saved = space.state_dict()
+    descend(space)
+    assert not same(saved, space.state_dict())  # a copy, not a view
+    other.load_state_dict(saved)
+    assert same(saved, other.state_dict())
+    with pytest.raises(ValueError, match="^state: got 0 tensors"):
+        other.load_state_dict({})
+
+
+def test_bad_arguments_are_named(small_generator):
+    with pytest.raises(ValueError, match="^space: got 'nonsense'; choose one of 'lora', 'subject-token'"):
+        make_space("nonsense", small_generator, "vehicle")
+    with pytest.raises(ValueError, match="^subject: got ''"):
+        make_space("lora", small_generator, "")
+    with pytest.raises(ValueError, match="^rank: got 0"):
+        make_space("lora", small_generator, "vehicle", rank=0)

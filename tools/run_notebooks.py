@@ -1,0 +1,141 @@
+"""Execute every notebook and write its figures, its page and an index to build/. The notebooks stay as they are.
+
+The pages need no network: pictures are inside, formulas are MathML.
+"""
+
+import argparse
+import base64
+import html
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from latex2mathml.converter import convert as mathml
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbconvert import HTMLExporter
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from nbformat import NotebookNode
+
+ROOT = Path(__file__).resolve().parents[1]
+WIDGET = "application/vnd.jupyter.widget-view+json"
+# nbconvert's own page without the three scripts that it would fetch
+TEMPLATE = """{%- extends 'lab/index.html.j2' -%}
+{%- block html_head_js_requirejs -%}{%- endblock -%}
+{%- block html_head_js_mathjax -%}{%- endblock -%}
+{%- block html_head_js_mermaidjs -%}{%- endblock -%}"""
+INDEX = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>creativelib: the notebooks</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>body {{ font-family: sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em }}
+li {{ margin-bottom: 2em }} img {{ max-height: 12em; max-width: 100% }}</style></head>
+<body><h1>The notebooks</h1><ol>
+{items}
+</ol></body></html>
+"""
+
+
+class MathMLRenderer(IPythonRenderer):
+    """Formulas as MathML, which browsers draw by themselves; a formula that cannot be converted stays as it is written."""
+
+    def block_math(self, body: str) -> str:
+        return self._formula(body, "block")
+
+    def inline_math(self, body: str) -> str:
+        return self._formula(body, "inline")
+
+    def latex_environment(self, name: str, body: str) -> str:
+        return self._formula(f"\\begin{{{name}}}{body}\\end{{{name}}}", "block")
+
+    def _formula(self, body: str, display: str) -> str:
+        try:
+            return mathml(body, display=display)
+        except Exception:  # the converter has no base class for its errors
+            return f"<code>{self.escape_html(body)}</code>"
+
+
+def execute(notebook: NotebookNode, folder: Path, timeout: float) -> str:
+    """Execute in place, with ``folder`` as working directory. Returns what went wrong, or an empty string."""
+    current = {"index": 0}
+    client = NotebookClient(
+        notebook,
+        timeout=timeout,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(folder)}},
+        store_widget_state=False,
+        on_cell_start=lambda cell, cell_index: current.update(index=cell_index),
+    )
+    try:
+        client.execute()
+    except CellExecutionError as error:
+        return f"cell {current['index'] + 1}: {error.ename}: {error.evalue}"
+    except CellTimeoutError:
+        return f"cell {current['index'] + 1}: took more than {timeout:.0f} s"
+    except DeadKernelError:
+        return f"cell {current['index'] + 1}: the kernel died; most often the memory ran out"
+    return ""
+
+
+def figures(notebook: NotebookNode) -> list[bytes]:
+    """The PNG pictures in the outputs, in order."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return [base64.b64decode(output.data["image/png"]) for output in outputs if "image/png" in output.get("data", {})]
+
+
+def page(notebook: NotebookNode, name: str) -> str:
+    """The notebook as one HTML page that opens offline; widgets are shown by the picture or text that they leave."""
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
+        output.get("data", {}).pop(WIDGET, None)
+    exporter = HTMLExporter(raw_template=TEMPLATE, embed_images=True)
+    exporter.register_filter("markdown2html", lambda source: MarkdownWithMath(MathMLRenderer(escape=False)).render(source))
+    return exporter.from_notebook_node(notebook, resources={"metadata": {"name": name}})[0]
+
+
+def title(notebook: NotebookNode, name: str) -> str:
+    """The first heading."""
+    lines = (line for cell in notebook.cells if cell.cell_type == "markdown" for line in cell.source.splitlines())
+    return next((line.lstrip("# ") for line in lines if line.startswith("# ")), name)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--notebooks", type=Path, default=ROOT / "notebooks", help="folder (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=ROOT / "build", help="folder (default: %(default)s)")
+    parser.add_argument("--timeout", type=float, default=1800, help="seconds for one cell (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    paths = sorted(options.notebooks.glob("*.ipynb"))
+    if not paths:
+        print(f"no notebooks (*.ipynb) in {options.notebooks}", file=sys.stderr)
+        return 1
+    for folder in (options.out / "figures", options.out / "pages"):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    items, failures = [], []
+    for number, path in enumerate(paths, 1):
+        print(f"[{number}/{len(paths)}] {path.stem} ...", end=" ", flush=True)
+        started = time.monotonic()
+        notebook = nbformat.read(path, as_version=4)
+        wrong = execute(notebook, options.notebooks, options.timeout)
+        seconds = time.monotonic() - started
+        pictures = figures(notebook)
+        for index, picture in enumerate(pictures, 1):
+            (options.out / "figures" / f"{path.stem}-{index:02d}.png").write_bytes(picture)
+        (options.out / "pages" / f"{path.stem}.html").write_text(page(notebook, path.stem), encoding="utf-8")
+        status = f"{seconds:.0f} s, {len(pictures)} figures"
+        print(f"FAILED, {status}\n    {path.name}, {wrong}" if wrong else status, flush=True)
+        failures += [f"{path.name}, {wrong}"] if wrong else []
+        thumbnail = f'<br><img alt="" src="figures/{path.stem}-01.png">' if pictures else ""
+        note = html.escape(f"failed: {wrong}" if wrong else status)
+        link = f'<a href="pages/{path.stem}.html">{html.escape(title(notebook, path.stem))}</a>'
+        items.append(f"<li>{link}<br><small>{note}</small>{thumbnail}</li>")
+    (options.out / "index.html").write_text(INDEX.format(items="\n".join(items)), encoding="utf-8")
+    print(f"{options.out / 'index.html'}: {len(paths) - len(failures)} of {len(paths)} notebooks ran")
+    for failure in failures:
+        print(f"failed: {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
