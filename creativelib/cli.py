@@ -5,7 +5,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-SPACE_NAMES = ("lora", "subject-token", "adjective-token", "lora+subject-token", "embedding")  # spaces.SPACES, not imported: slow
+SPACE_NAMES = (
+    "lora",
+    "subject-token",
+    "adjective-token",
+    "lora+subject-token",
+    "embedding",
+)  # spaces.SPACES, not imported: slow
 DIMS = 50  # S2.1 of the paper
 COLUMNS = 6  # images a row of the figure
 

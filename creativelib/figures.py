@@ -26,8 +26,8 @@ def before_after(
     figure = Figure(figsize=(1.7 * columns, 4.4), layout="constrained")
     axes = figure.subplots(2, columns, squeeze=False)
     rows = ((default_images, default_surprise, "default"), (creative_images, creative_surprise, "creative"))
-    for row, (images, surprises, label) in zip(axes, rows):
-        for axis, image, surprise in zip(row, images, surprises):
+    for row, (images, surprises, label) in zip(axes, rows, strict=True):
+        for axis, image, surprise in zip(row, images, surprises, strict=True):
             axis.imshow(image)
             axis.set(xticks=[], yticks=[])
             axis.set_title(f"{float(surprise):.0f} nats", fontsize=9)
@@ -45,7 +45,9 @@ def cloud(typicality: TypicalityModel, baseline: torch.Tensor, current: torch.Te
     for embeddings, colour, mark, label in ((baseline, BASELINE, "o", "baseline"), (current, CURRENT, "x", "current")):
         points = typicality.transform(embeddings.detach().cpu().float())[:, :2]
         face = {"linewidths": 0} if mark == "o" else {}
-        axis.scatter(points[:, 0], points[:, 1], s=12, c=colour, marker=mark, alpha=0.6, label=f"{label} ({len(points)})", **face)
+        axis.scatter(
+            points[:, 0], points[:, 1], s=12, c=colour, marker=mark, alpha=0.6, label=f"{label} ({len(points)})", **face
+        )
     axis.set(xlabel="principal direction 1", ylabel="principal direction 2", title=title, aspect="equal")
     axis.legend(loc="best", fontsize=8)
     return figure

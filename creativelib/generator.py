@@ -320,7 +320,7 @@ def quiet_loading():
     try:
         yield
     finally:
-        for log, (verbosity, bars) in zip(logs, before):
+        for log, (verbosity, bars) in zip(logs, before, strict=True):
             log.set_verbosity(verbosity)
             if bars:
                 log.enable_progress_bar()

@@ -88,16 +88,14 @@ class CachedPrior:
         """Predict the clean embeddings of ``noisy`` (N, d) under every condition, (C, N, d)."""
         prior, conditions, samples = self.prior, len(self.seen), len(noisy)
         time = prior.time_embedding(prior.time_proj(torch.tensor([timestep], device=noisy.device)).to(noisy.dtype))
-        tail = torch.stack(
-            [time.expand(samples, -1), prior.proj_in(noisy), prior.prd_embedding[0].expand(samples, -1)], dim=1
-        )
+        tail = torch.stack([time.expand(samples, -1), prior.proj_in(noisy), prior.prd_embedding[0].expand(samples, -1)], dim=1)
         tail = tail + self.tail_positions
         tail = prior.norm_in(tail) if prior.norm_in is not None else tail
         hidden = tail.repeat(conditions, 1, 1)  # (C * N, 3, w)
         # Only the causal order among the three tails differs from token to token; the text before them is seen by all.
         causal = torch.ones(3, 3, dtype=torch.bool, device=noisy.device).tril().expand(conditions, 1, 3, 3)
         allowed = torch.cat([self.seen.expand(-1, -1, 3, -1), causal], dim=-1).repeat_interleave(samples, dim=0)
-        for block, key, value in zip(prior.transformer_blocks, self.keys, self.values):
+        for block, key, value in zip(prior.transformer_blocks, self.keys, self.values, strict=True):
             query, own_key, own_value = self._heads(block, hidden)
             key = torch.cat([key.repeat_interleave(samples, dim=0), own_key], dim=2)
             value = torch.cat([value.repeat_interleave(samples, dim=0), own_value], dim=2)
@@ -140,7 +138,7 @@ def sample_embeddings(
     times = scheduler.timesteps.tolist()
     start = [torch.randn(1, dim, generator=source) for source in sources]
     latents = torch.cat(start).to(generator.device) * scheduler.init_noise_sigma
-    for time, next_time in zip(times, [*times[1:], None]):
+    for time, next_time in zip(times, [*times[1:], None], strict=True):
         predicted = predict(latents, time)
         predicted = predicted[0] + guidance * (predicted[1] - predicted[0]) if guided else predicted[0]
         latents = scheduler.step(

@@ -117,7 +117,9 @@ class YesNoChecker:
         return Verdict(probability >= self.threshold, probability)
 
 
-def load_checker(name: str | Path = "pocket", *, device: str | torch.device | None = None, threshold: float = 0.5) -> YesNoChecker:
+def load_checker(
+    name: str | Path = "pocket", *, device: str | torch.device | None = None, threshold: float = 0.5
+) -> YesNoChecker:
     """Load a checker: ``"pocket"`` (shipped), a folder, or a hub id such as ``"HuggingFaceTB/SmolVLM-256M-Instruct"``.
 
     Raises:

@@ -185,7 +185,9 @@ class CreativeRun:
         try:
             with tqdm(total=steps, initial=self.steps, desc="searching", unit="step", disable=not progress) as bar:
                 for row in self.iterate(steps):
-                    bar.set_postfix_str(f"surprise {row['surprise']:.1f} nats, anchor {row['anchor_cosine']:.3f}", refresh=False)
+                    bar.set_postfix_str(
+                        f"surprise {row['surprise']:.1f} nats, anchor {row['anchor_cosine']:.3f}", refresh=False
+                    )
                     bar.update()
                     if folder is not None and self.steps % self.check_every == 0:
                         self.save(folder)

@@ -66,9 +66,7 @@ class ConceptualSpace:
     def sample(self, seeds: list[int], *, steps: int | None = None, guidance: float | None = None) -> torch.Tensor:
         """Image embeddings (N, d) at the current parameters, one for each noise seed; differentiable."""
         with self:
-            return sample_embeddings(
-                self.generator, self.condition(), noise_sources(seeds), steps=steps, guidance=guidance
-            )
+            return sample_embeddings(self.generator, self.condition(), noise_sources(seeds), steps=steps, guidance=guidance)
 
     def __enter__(self) -> "ConceptualSpace":
         return self

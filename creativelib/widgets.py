@@ -59,7 +59,9 @@ class Filmstrip:
             options=list(self.frames), value=self.iteration, description="Iteration", continuous_update=True,
             layout=ipywidgets.Layout(width="420px"),
         )  # fmt: skip
-        picture = ipywidgets.Image(value=_png(self.frames[self.iteration]), format="png", layout=ipywidgets.Layout(width="256px"))
+        picture = ipywidgets.Image(
+            value=_png(self.frames[self.iteration]), format="png", layout=ipywidgets.Layout(width="256px")
+        )
         note = ipywidgets.Label(self.notes[self.iteration])
 
         def moved(change) -> None:

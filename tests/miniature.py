@@ -83,7 +83,12 @@ def build_prior(folder: Path, family: str) -> None:
         projection_dim=dim,
     )  # fmt: skip
     prior = PriorTransformer(
-        num_attention_heads=2, attention_head_dim=8, num_layers=2, embedding_dim=dim, num_embeddings=TOKENS, additional_embeddings=4
+        num_attention_heads=2,
+        attention_head_dim=8,
+        num_layers=2,
+        embedding_dim=dim,
+        num_embeddings=TOKENS,
+        additional_embeddings=4,
     )
     randomise(prior, seed=7, scale=0.2)
     with torch.no_grad():  # sharp attention, so that the answer depends on the noise: a constant would test little

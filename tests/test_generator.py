@@ -42,7 +42,7 @@ def test_everything_is_frozen_also_the_statistics_of_the_prior(generator):
 def test_encode_text_equals_diffusers(generator, prompt):
     expected = generator.prior_pipeline._encode_prompt([prompt], generator.device, 1, False)
     condition = generator.encode_text(prompt)
-    for found, wanted in zip((condition.text_embedding, condition.hidden_states, condition.mask), expected):
+    for found, wanted in zip((condition.text_embedding, condition.hidden_states, condition.mask), expected, strict=True):
         assert torch.equal(found, wanted)
 
 

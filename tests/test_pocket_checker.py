@@ -113,18 +113,14 @@ def test_larger_pictures_are_resized(checking):
 
 
 def test_unknown_words_can_be_asked_about(checking, world):
-    chances = checker.probability_of_yes(
-        checking, world[0][:3], ["zeppelin", "Überraschung 🎈", "a b c d e f g h i j k l m n"]
-    )
+    chances = checker.probability_of_yes(checking, world[0][:3], ["zeppelin", "Überraschung 🎈", "a b c d e f g h i j k l m n"])
     assert chances.shape == (3,) and ((chances > 0) & (chances < 1)).all()
 
 
 def test_batches_give_what_single_questions_give(checking, world):
     words = ["vehicle", "means of transport", "x", "chair"]
     together = checker.answer_logits(checking.model, checking.processor, world[0][:4], words)
-    alone = [
-        checker.answer_logits(checking.model, checking.processor, world[0][i : i + 1], [w]) for i, w in enumerate(words)
-    ]
+    alone = [checker.answer_logits(checking.model, checking.processor, world[0][i : i + 1], [w]) for i, w in enumerate(words)]
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-4, rtol=1e-4)
 
 
@@ -154,7 +150,7 @@ def test_packed_questions_are_what_is_asked_alone(checking, world, generator):
     talks = [checker.dialogue(word, "Yes") for word in words]
     tokens = tokenizer(talks, padding=True, padding_side="right", return_tensors="pt").input_ids[None]
     pixels = checker.to_tensor(world[0][:1])
-    hidden = checker.packed_answers(model, checker.visual_tokens(model, pixels), tokens)
+    hidden = checker.packed_answers(model, checker.visual_tokens(model.model.vision_tower, pixels), tokens)
     mark = tokens == tokenizer.convert_tokens_to_ids(checker.ASSISTANT)
     packed = model.lm_head(hidden[mark])[:, list(checker.answer_ids(tokenizer))]
     alone = checker.answer_logits(model, checking.processor, world[0][[0, 0, 0]], words)
@@ -164,9 +160,15 @@ def test_packed_questions_are_what_is_asked_alone(checking, world, generator):
 @torch.no_grad()
 def test_all_patches_kept_is_the_whole_picture(checking, world):
     pixels = checker.to_tensor(world[0][:2])
-    whole = checker.visual_tokens(checking.model, pixels)
-    assert torch.equal(whole, checker.visual_tokens(checking.model, pixels, torch.arange(checker.IMAGE_TOKENS)))
-    assert checker.visual_tokens(checking.model, pixels, torch.tensor([3, 9])).shape == (2, 2, whole.shape[-1])
+    whole = checker.visual_tokens(checking.model.model.vision_tower, pixels)
+    assert torch.equal(
+        whole, checker.visual_tokens(checking.model.model.vision_tower, pixels, torch.arange(checker.IMAGE_TOKENS))
+    )
+    assert checker.visual_tokens(checking.model.model.vision_tower, pixels, torch.tensor([3, 9])).shape == (
+        2,
+        2,
+        whole.shape[-1],
+    )
 
 
 def test_hard_negatives_have_the_promised_form(world, generator):
@@ -249,9 +251,7 @@ def test_training_runs_saves_and_resumes(world, tmp_path):
     logits = checker.answer_logits(loaded.model, loaded.processor, images[:2], "fruit")
     expected = checker.answer_logits(trained.model, trained.processor, images[:2], "fruit")
     torch.testing.assert_close(logits, expected, atol=5e-3, rtol=0)
-    again = checker.train(
-        images, records, torch.zeros(28, 6), tmp_path, "cpu", 2, batch=8
-    )  # done already: returns at once
+    again = checker.train(images, records, torch.zeros(28, 6), tmp_path, "cpu", 2, batch=8)  # done already: returns at once
     torch.testing.assert_close(checker.answer_logits(again.model, again.processor, images[:2], "fruit"), expected)
 
 

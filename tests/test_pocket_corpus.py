@@ -30,7 +30,14 @@ def test_first_noun_of_a_label(label, subgroup, first):
 
 @pytest.mark.parametrize(
     ("slug", "noun"),
-    [("office-chair", "chair"), ("blood-bag", None), ("dinosaur-egg", None), ("shopping-bag", "handbag"), ("car", None), ("chairman", None)],
+    [
+        ("office-chair", "chair"),
+        ("blood-bag", None),
+        ("dinosaur-egg", None),
+        ("shopping-bag", "handbag"),
+        ("car", None),
+        ("chairman", None),
+    ],
 )
 def test_subject_of_a_file_name(slug, noun):
     assert taxonomy.subject_of_name(slug) == noun
@@ -73,7 +80,9 @@ def test_captions_hold_the_papers_prompt_and_the_article():
     record = {"label": "UFO", "nouns": ["alien"], "tags": ["fly"], "style": "flat"}
     texts = {captions.caption(record, torch.Generator().manual_seed(i)) for i in range(600)}
     assert "Professional high-quality photo of an alien. photorealistic, 4k, HQ." in texts
-    assert captions.caption(record, torch.Generator().manual_seed(3)) == captions.caption(record, torch.Generator().manual_seed(3))
+    assert captions.caption(record, torch.Generator().manual_seed(3)) == captions.caption(
+        record, torch.Generator().manual_seed(3)
+    )
 
 
 def test_thin_subjects_are_drawn_more_often():

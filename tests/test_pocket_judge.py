@@ -118,9 +118,7 @@ def test_bad_input_is_refused(fitted, tmp_path):
     with pytest.raises(FileNotFoundError, match="make pocket"):
         Judge.load(tmp_path / "nothing")
     with pytest.raises(ValueError, match="train"):
-        judge.train(
-            np.zeros((1, 128, 128, 3), np.uint8), [{**record("pet"), "split": "held-out concept"}], tmp_path, "cpu"
-        )
+        judge.train(np.zeros((1, 128, 128, 3), np.uint8), [{**record("pet"), "split": "held-out concept"}], tmp_path, "cpu")
 
 
 def test_training_uses_the_training_split_and_saves(tmp_path):

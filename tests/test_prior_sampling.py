@@ -25,7 +25,7 @@ def test_equals_the_pipeline_of_diffusers(generator, guidance, steps):
     embeddings = sample_embeddings(
         generator, generator.encode_text(PROMPT), noise_sources([1, 2, 3]), steps=steps, guidance=guidance
     )
-    assert expected.std(0).mean() > 0.03  # the miniature does not answer a constant
+    assert expected.std(0).mean() > 0.003  # far above the tolerance: the miniature does not answer a constant
     torch.testing.assert_close(embeddings, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -33,7 +33,7 @@ def test_cached_prior_equals_the_plain_model_for_prompts_of_any_length(generator
     conditions = [generator.encode_text(prompt) for prompt in ("", "a vehicle", PROMPT)]
     noisy = torch.randn(2, generator.embedding_dim, generator=torch.Generator().manual_seed(0))
     predicted = CachedPrior(generator.prior, conditions)(noisy, 499)
-    for condition, row in zip(conditions, predicted):
+    for condition, row in zip(conditions, predicted, strict=True):
         expected = generator.prior(
             noisy,
             timestep=499,
@@ -48,7 +48,9 @@ def test_gradient_equals_that_of_the_plain_model(generator):
     condition = generator.encode_text(PROMPT)
     noisy = torch.randn(2, generator.embedding_dim, generator=torch.Generator().manual_seed(0))
     text = condition.hidden_states.clone().requires_grad_()
-    plain = generator.prior(noisy, 499, condition.text_embedding.expand(2, -1), text.expand(2, -1, -1), condition.mask.expand(2, -1))
+    plain = generator.prior(
+        noisy, 499, condition.text_embedding.expand(2, -1), text.expand(2, -1, -1), condition.mask.expand(2, -1)
+    )
     (expected,) = torch.autograd.grad(plain.predicted_image_embedding.square().sum(), text)
     cached = CachedPrior(generator.prior, [type(condition)(condition.text_embedding, text, condition.mask)])
     (found,) = torch.autograd.grad(cached(noisy, 499).square().sum(), text)

@@ -37,7 +37,9 @@ def checker(checker_folder):
 def test_checker_reads_the_logits_at_the_first_new_token(checker):
     """Against the plain library path: generate one token with scores, compare yes and no."""
     processor, model = checker.processor, checker.model
-    messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Is this still an alien? Yes or No."}]}]
+    messages = [
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Is this still an alien? Yes or No."}]}
+    ]
     prompt = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     inputs = processor(images=[IMAGE.convert("RGB")], text=[prompt], return_tensors="pt")
     scores = model.generate(

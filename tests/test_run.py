@@ -1,6 +1,7 @@
 """Creative runs: the surprise rises, seeds are held, the checker ends them, and a killed one resumes bit-equal."""
 
 import json
+from itertools import pairwise
 
 import pytest
 import torch
@@ -46,9 +47,9 @@ def without_times(history):
     return [{key: value for key, value in row.items() if key != "seconds"} for row in history]
 
 
-@pytest.mark.parametrize("space", ["lora", "subject-token"])
-def test_surprise_rises_for_the_same_noise(make, typicality, space):
-    run = make(space, learning_rate=3e-3).run(30, progress=False)
+@pytest.mark.parametrize(("space", "learning_rate"), [("lora", 3e-3), ("subject-token", 5e-2)])
+def test_surprise_rises_for_the_same_noise(make, typicality, space, learning_rate):
+    run = make(space, learning_rate=learning_rate).run(30, progress=False)
     before, after = (typicality.surprise(run.sample([7, 8, 9, 10], step)).mean() for step in (0, 30))
     assert after > before + 1
     assert [row["step"] for row in run.history] == list(range(30)) and run.result_step == 30
@@ -61,7 +62,7 @@ def test_surprise_rises_for_the_same_noise(make, typicality, space):
 def test_the_seed_is_held_until_it_is_pulled_back(make):
     first = make().step()["anchor_loss"]
     run = make(rule=AlternatingRule(first - 1e-3)).run(40, progress=False)
-    for row, following in zip(run.history, run.history[1:]):
+    for row, following in pairwise(run.history):
         held = row["anchor_loss"] > run.rule.threshold
         assert row["kind"] == ("anchor" if held else "creative")
         assert following["held"] == held == (row["noise_seed"] == following["noise_seed"])

@@ -65,6 +65,7 @@ def execute(notebook: NotebookNode, folder: Path, timeout: float) -> str:
         kernel_name="python3",
         resources={"metadata": {"path": str(folder)}},
         store_widget_state=False,
+        extra_arguments=["--IPKernelApp.log_level=ERROR"],  # it warns of every local connection
         on_cell_start=lambda cell, cell_index: current.update(index=cell_index),
     )
     try:

@@ -35,7 +35,9 @@ def build() -> VQModel:
 
 def to_tensor(images: np.ndarray) -> torch.Tensor:
     """uint8 (N, H, W, 3) to float in [-1, 1], (N, 3, H, W)."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0).contiguous(memory_format=torch.channels_last)
+    return (
+        torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0).contiguous(memory_format=torch.channels_last)
+    )
 
 
 def to_images(pixels: torch.Tensor) -> np.ndarray:
@@ -61,11 +63,19 @@ def reconstruction_loss(pixels: torch.Tensor, target: torch.Tensor, perceptual: 
     Without the colour term shapes come out sharp within minutes while rare hues stay brown and grey for hours.
     """
     l1 = functional.l1_loss(pixels, target)
-    colour = (functional.avg_pool2d(pixels - target, 4) - functional.avg_pool2d(pixels - target, 4).mean(1, keepdim=True)).abs().mean()
+    colour = (
+        (functional.avg_pool2d(pixels - target, 4) - functional.avg_pool2d(pixels - target, 4).mean(1, keepdim=True))
+        .abs()
+        .mean()
+    )
     edges = sum(functional.l1_loss(pixels.diff(dim=d), target.diff(dim=d)) for d in (2, 3))
     features = perceptual(pixels, target)
     mse = functional.mse_loss(pixels.detach(), target)
-    return l1 + edges + 0.3 * features + 4 * colour, {"psnr": float(10 * torch.log10(4 / mse)), "features": float(features.detach()), "colour": float(colour.detach())}
+    return l1 + edges + 0.3 * features + 4 * colour, {
+        "psnr": float(10 * torch.log10(4 / mse)),
+        "features": float(features.detach()),
+        "colour": float(colour.detach()),
+    }
 
 
 def train(images: np.ndarray, work: Path, device: str, crop_steps: int, full_steps: int, seed: int = 0) -> VQModel:
@@ -128,7 +138,9 @@ def normalise(model: VQModel, images: np.ndarray) -> None:
 def encode(model: VQModel, images: np.ndarray, batch: int = 64) -> torch.Tensor:
     """Latents (N, 8, 16, 16) of uint8 pictures."""
     device = next(model.parameters()).device
-    return torch.cat([model.encode(to_tensor(images[i : i + batch]).to(device)).latents.float() for i in range(0, len(images), batch)])
+    return torch.cat(
+        [model.encode(to_tensor(images[i : i + batch]).to(device)).latents.float() for i in range(0, len(images), batch)]
+    )
 
 
 @torch.no_grad()

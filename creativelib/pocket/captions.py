@@ -19,7 +19,8 @@ TEMPLATES = (
     "Professional high-quality photo of {a}. photorealistic, 4k, HQ.",  # the paper's own
     "Professional high-quality photo of {a}. photorealistic, 4k, HQ.",
     "Professional high-quality photo of a creative {x}. photorealistic, 4k, HQ.",
-    "Professional high-quality full-body front view photo of {a}, product design studio photo, photorealistic, 4k, HQ, centered",
+    "Professional high-quality full-body front view photo of {a}, product design studio photo, photorealistic, 4k, HQ, "
+    "centered",
     "a photo of {a}",
     "a picture of {a}",
     "an icon of {a}",

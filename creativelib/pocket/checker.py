@@ -28,7 +28,7 @@ from transformers import (
 
 from creativelib.generator import with_article
 from creativelib.pocket import captions, corpus, taxonomy, training
-from creativelib.pocket.autoencoder import to_tensor
+from creativelib.pocket.autoencoder import augment, to_tensor
 from creativelib.pocket.clip import image_processor
 
 PATCH = 16
@@ -193,9 +193,7 @@ def check_pictures(images: np.ndarray, name: str = "images") -> None:
     """Raise ValueError unless ``images`` is a uint8 array (N, H, W, 3)."""
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
         got = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
-        raise ValueError(
-            f"{name} must be a uint8 array of shape (N, H, W, 3), got {got}: stack RGB pictures with numpy.stack."
-        )
+        raise ValueError(f"{name} must be a uint8 array of shape (N, H, W, 3), got {got}: stack RGB pictures with numpy.stack.")
 
 
 @torch.no_grad()
@@ -221,16 +219,14 @@ def answer_logits(model, processor, images: np.ndarray, subjects: list[str] | st
             content = [{"type": "image"}, {"type": "text", "text": question}]
             message = [{"role": "user", "content": content}]
             prompts.append(processor.apply_chat_template(message, add_generation_prompt=True, tokenize=False))
-        inputs = processor(
-            images=list(images[start : start + batch]), text=prompts, padding=True, return_tensors="pt"
-        ).to(device)
+        inputs = processor(images=list(images[start : start + batch]), text=prompts, padding=True, return_tensors="pt").to(
+            device
+        )
         parts.append(model(**inputs, logits_to_keep=1).logits[:, -1, ids].float().cpu())
     return torch.cat(parts)
 
 
-def probability_of_yes(
-    checking: Checking, images: np.ndarray, subjects: list[str] | str, batch: int = 64
-) -> np.ndarray:
+def probability_of_yes(checking: Checking, images: np.ndarray, subjects: list[str] | str, batch: int = 64) -> np.ndarray:
     """P(Yes) against No for each picture, (N,) float64; arguments as in ``answer_logits``."""
     logits = answer_logits(checking.model, checking.processor, images, subjects, batch)
     return (logits[:, 0] - logits[:, 1]).double().sigmoid().numpy()
@@ -519,33 +515,97 @@ def hard_negatives(
 def subject_word(record: dict, generator: torch.Generator) -> str:
     """What a picture is asked about when the answer is Yes: mostly its first noun, else any of its words."""
     return (
-        record["nouns"][0]
-        if float(torch.rand(1, generator=generator)) < 0.6
-        else captions.pick(yes_words(record), generator)
+        record["nouns"][0] if float(torch.rand(1, generator=generator)) < 0.6 else captions.pick(yes_words(record), generator)
     )
 
 
 # ---------------------------------------------------------------------------------- training
-class Learner(nn.Module):
-    """What ``train`` optimises: the checker, and a read-out of ImageNet features that is not shipped."""
+class Eyes(nn.Module):
+    """A vision tower with read-outs of ImageNet features (f) and of nouns from its mean patch; they are not shipped."""
 
-    def __init__(self, checker: LlavaForConditionalGeneration, features: int):
+    def __init__(self, tower: nn.Module, features: int, nouns: int):
         super().__init__()
-        self.checker = checker
-        self.read_features = nn.Linear(checker.config.vision_config.hidden_size, features)
+        width = tower.config.hidden_size
+        self.tower = tower
+        self.norm = nn.LayerNorm(width)
+        self.read_features = nn.Linear(width, features)
+        self.read_noun = nn.Linear(width, nouns)
+
+    def loss(self, visual: torch.Tensor, features: torch.Tensor, nouns: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+        """How far patches (N, P, width) are from telling features (N, f) and noun indices (N,); and figures to show."""
+        seen = self.norm(visual.mean(1))
+        read = self.read_features(seen).float()
+        distil = functional.mse_loss(read, features)
+        # features of one picture must also be nearer to it than those of the others: a sharper signal than the distance
+        alike = 20 * functional.normalize(read, dim=-1) @ functional.normalize(features, dim=-1).T
+        agree = functional.cross_entropy(alike, torch.arange(len(alike), device=alike.device))
+        named = self.read_noun(seen).float()
+        noun = functional.cross_entropy(named, nouns, label_smoothing=0.1)
+        hit = (named.detach().argmax(1) == nouns).float().mean()
+        return distil + 0.3 * agree + 0.5 * noun, {"distil": float(distil.detach()), "noun_hit": float(hit)}
 
 
-def visual_tokens(
-    model: LlavaForConditionalGeneration, pixels: torch.Tensor, kept: torch.Tensor | None = None
-) -> torch.Tensor:
+class Learner(nn.Module):
+    """What the second stage trains: the checker, and the read-outs of its eyes."""
+
+    def __init__(self, checker: LlavaForConditionalGeneration, eyes: Eyes):
+        super().__init__()
+        self.checker, self.eyes = checker, eyes
+
+
+@torch.no_grad()
+def initialise_eyes(tower: nn.Module, images: np.ndarray, generator: torch.Generator) -> None:
+    """A start that knows pictures, because so few are there to learn from.
+
+    Patches are projected on their principal components, positions start as sines, and attention layers start near what
+    trained ones look like (Trockman & Kolter, *Mimetic initialization of self-attention layers*, 2023).
+    """
+    embeddings, width = tower.embeddings, tower.config.hidden_size
+    chosen = torch.randint(len(images), (512,), generator=generator).numpy()
+    patches = functional.unfold(to_tensor(images[chosen]).contiguous(), PATCH, stride=PATCH).transpose(1, 2).flatten(0, 1)
+    mean = patches.mean(0)
+    values, vectors = torch.linalg.eigh((patches - mean).T @ (patches - mean) / len(patches))
+    rows = vectors[:, -width:].T * values[-width:, None].clamp(min=1e-4) ** -0.25  # half-way to whitened
+    rotation, _ = torch.linalg.qr(torch.randn(width, width, generator=generator))
+    rows = rotation @ rows
+    rows = 0.5 * rows / ((patches - mean) @ rows.T).std()
+    embeddings.patch_embedding.weight.copy_(rows.unflatten(1, (3, PATCH, PATCH)))
+    side = corpus.SIZE // PATCH
+    rates = 10.0 ** -torch.linspace(0, 1.5, width // 4)
+    angles = torch.arange(side)[:, None] * rates * 1.5
+    waves = torch.cat([angles.sin(), angles.cos()], 1)  # (side, width / 2)
+    grid = torch.cat([waves[:, None].expand(-1, side, -1), waves[None].expand(side, -1, -1)], -1).flatten(0, 1)
+    embeddings.position_embedding.weight[1:] = 0.3 * grid - rows @ mean
+    for layer in tower.encoder.layers:
+        attention = layer.self_attn
+        head = width // tower.config.num_attention_heads
+        for start in range(0, width, head):
+            noise = torch.randn(width, width, generator=generator) / width**0.5
+            left, size, right = torch.linalg.svd(0.7 * noise + 0.7 * torch.eye(width))
+            root = size[:head].sqrt()[:, None]
+            attention.q_proj.weight[start : start + head] = root * left[:, :head].T
+            attention.k_proj.weight[start : start + head] = root * right[:head]
+        noise = torch.randn(width, width, generator=generator) / width**0.5
+        left, size, right = torch.linalg.svd(0.4 * noise - 0.4 * torch.eye(width))
+        attention.v_proj.weight.copy_(size.sqrt()[:, None] * right)
+        attention.out_proj.weight.copy_(left * size.sqrt())
+
+
+def some_patches(share: float, generator: torch.Generator) -> torch.Tensor | None:
+    """Indices, in order, of a random ``share`` of the patches; None for all of them."""
+    if share >= 1:
+        return None
+    return torch.randperm(IMAGE_TOKENS, generator=generator)[: max(1, round(IMAGE_TOKENS * share))].sort().values
+
+
+def visual_tokens(tower: nn.Module, pixels: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
     """Last hidden states of the patches (N, P, width), no class token; of the patches ``kept`` (P,) only, if given.
 
     Half of the patches cost half of the time and are enough to learn from (Liu et al., *PatchDropout*, 2022).
     """
-    tower = model.model.vision_tower
     hidden = tower.embeddings(pixels)
     if kept is not None:
-        hidden = torch.cat([hidden[:, :1], hidden[:, 1:][:, kept]], 1)
+        hidden = torch.cat([hidden[:, :1], hidden[:, 1:][:, kept.to(hidden.device)]], 1)
     return tower.encoder(inputs_embeds=tower.pre_layrnorm(hidden)).last_hidden_state[:, 1:]
 
 
@@ -600,33 +660,39 @@ def train(
     steps: int,
     batch: int = 32,
     seed: int = 0,
+    eye_steps: int | None = None,
     patch_share: float = 0.4,
 ) -> Checking:
     """Train a checker on the training split and save it to ``work/shipped/checker``.
 
-    ``features`` (N, f) are ImageNet features of all ``images``; their read-out from the patches is an auxiliary task.
-    A quarter of each batch are hard negatives. For the first three quarters of the steps only ``patch_share`` of the
-    patches are seen. Resumable. Raises ValueError when images, records and features are not as many, or no record is
-    of the training split.
+    First the vision tower alone, for ``eye_steps`` (default: ``steps``) of 64 pictures, learns to tell ``features``
+    (N, f), the ImageNet features of all ``images``, and the noun; then all learns to answer, for ``steps`` of
+    ``batch`` pictures, a quarter of them hard negatives. Only ``patch_share`` of the patches are seen, until the last
+    quarter of the steps. Resumable. Raises ValueError when images, records and features are not as many, or no record
+    is of the training split.
     """
     check_pictures(images)
     if not len(images) == len(records) == len(features):
-        raise ValueError(
-            f"images, records and features must be as many: got {len(images)}, {len(records)}, {len(features)}."
-        )
+        raise ValueError(f"images, records and features must be as many: got {len(images)}, {len(records)}, {len(features)}.")
     kept = [i for i, record in enumerate(records) if record["split"] == "train"]
     if not kept:
         raise ValueError('No record has the split "train": build the corpus with make pocket-corpus.')
     shown, known = images[kept], [records[i] for i in kept]
     seen = features[kept].float()
     seen = ((seen - seen.mean(0)) / (seen.std(0, correction=0) + 1e-3)).clamp(-6, 6)
+    names = sorted({record["nouns"][0] for record in known})
+    nouns = torch.tensor([names.index(record["nouns"][0]) for record in known])
     phrases = [word for record in known for word in (record["label"], *record["nouns"])]
     phrases += 20 * [word for words in captions.SYNONYMS.values() for word in words] + captions.all_phrases(known)
     tokenizer = train_tokenizer(phrases)
     processor = build_processor(tokenizer)
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # the initial weights; everything after draws from its own generator
-        learner = Learner(build(tokenizer), seen.shape[1]).to(device)
+        model = build(tokenizer)
+        initialise_eyes(model.model.vision_tower, shown, training.step_generator(seed, 0))
+        eyes = Eyes(model.model.vision_tower, seen.shape[1], len(names))
+        learner = Learner(model, eyes).to(device)
+    eye_steps = steps if eye_steps is None else eye_steps
     refusals = Refusals(known)
     weights = captions.sampling_weights(known)
     weights = weights * torch.tensor([3.0 if record["nouns"][0] in taxonomy.SUBJECTS else 1.0 for record in known])
@@ -635,6 +701,15 @@ def train(
     bad = batch // 4
     real = batch - bad
     asked = 4
+
+    def eye_loss(eyes: Eyes, generator: torch.Generator, step: int) -> tuple[torch.Tensor, dict]:
+        rows = torch.multinomial(weights, min(64, 2 * batch), replacement=True, generator=generator)
+        pixels = to_tensor(augment(shown[rows.numpy()], generator)).to(device)
+        across, down = torch.randint(-8, 9, (2,), generator=generator).tolist()
+        pixels = functional.pad(pixels, (across, -across, down, -down), value=1.0)
+        pixels = pixels + 0.05 * torch.randn(pixels.shape, generator=generator).to(device)
+        visual = visual_tokens(eyes.tower, pixels, some_patches(patch_share, generator))
+        return eyes.loss(visual, seen[rows].to(device), nouns[rows].to(device))
 
     def loss_of(learner: Learner, generator: torch.Generator, step: int) -> tuple[torch.Tensor, dict]:
         rows = torch.multinomial(weights, real, replacement=True, generator=generator)
@@ -648,9 +723,7 @@ def train(
                 talks.append(dialogue(captions.pick(yes_words(record), generator), "Yes", generator))
             else:
                 talks.append(dialogue(refusals.draw([record], generator), "No", generator))
-            kind = (
-                other if float(torch.rand(1, generator=generator)) < 0.1 else captions.pick(record["nouns"], generator)
-            )
+            kind = other if float(torch.rand(1, generator=generator)) < 0.1 else captions.pick(record["nouns"], generator)
             talks.append(dialogue(kind, None, label=record["label"]))
         negatives = hard_negatives(shown, known, bad, generator, asked, weights)
         talks += [dialogue(word, "No", generator) for words in negatives.subjects for word in words]
@@ -658,16 +731,12 @@ def train(
         tokens = tokens[:, :MAX_DIALOGUE].unflatten(0, (batch, asked)).to(device)
         pixels = to_tensor(np.concatenate([np.stack(pictures), negatives.images])).to(device)
 
-        patches = None
-        if step < 0.75 * steps and patch_share < 1:
-            patches = (
-                torch.randperm(IMAGE_TOKENS, generator=generator)[: round(IMAGE_TOKENS * patch_share)]
-                .sort()
-                .values.to(device)
-            )
+        patches = some_patches(patch_share if step < 0.75 * steps else 1.0, generator)
         model = learner.checker
-        visual = visual_tokens(model, pixels, patches)
-        hidden = packed_answers(model, visual, tokens, patches)
+        visual = visual_tokens(model.model.vision_tower, pixels, patches)
+        # words that know nothing yet would teach the eyes nonsense: at first they learn to read what is seen
+        shown_to_words = visual.detach() if step < 0.3 * steps else visual
+        hidden = packed_answers(model, shown_to_words, tokens, patches)
         # every token after the assistant's mark is to be foretold from the one before it
         answered = ((tokens == assistant).cumsum(-1) > 0)[..., :-1] & (tokens[..., 1:] != tokenizer.pad_token_id)
         target = tokens[..., 1:][answered]
@@ -676,29 +745,17 @@ def train(
         positive, negative = target == yes, target == no
         verdict = 0.5 * (each[positive].mean() + each[negative].mean())  # balanced, whatever their counts
         naming = each[~positive & ~negative].mean()
-        read = learner.read_features(visual[:real].mean(1))
-        distil = functional.mse_loss(read.float(), seen[rows].to(device))
-        loss = 2 * verdict + 0.3 * naming + distil
+        sight, sight_figures = learner.eyes.loss(visual[:real], seen[rows].to(device), nouns[rows].to(device))
+        loss = 2 * verdict + 0.3 * naming + sight
         said = logits.detach()[:, yes] > logits.detach()[:, no]
-        figures = {
-            "verdict": float(verdict.detach()),
-            "naming": float(naming.detach()),
-            "distil": float(distil.detach()),
-        }
+        figures = {"verdict": float(verdict.detach()), "naming": float(naming.detach()), **sight_figures}
         figures |= {"yes": float(said[positive].float().mean()), "no": float((~said[negative]).float().mean())}
         return loss, figures
 
-    training.train(
-        "checker",
-        learner,
-        loss_of,
-        work=work,
-        steps=steps,
-        peak_lr=1.5e-3,
-        seed=seed,
-        ema_decay=0.995,
-        weight_decay=0.05,
-    )
+    options = {"work": work, "seed": seed, "ema_decay": 0.99, "weight_decay": 0.05}
+    training.train("checker-eyes", eyes, eye_loss, steps=eye_steps, peak_lr=1.5e-3, **options)
+    learner.train()
+    training.train("checker", learner, loss_of, steps=steps, peak_lr=1e-3, **options)
     model = learner.checker.to("cpu").eval()
     save(model, processor, Path(work) / "shipped" / "checker")
     return Checking(model, processor)

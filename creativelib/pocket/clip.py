@@ -5,16 +5,18 @@ Made in two steps, because nine thousand drawings are too few to learn from scra
 1. *The space.* A small projection of what an ImageNet network sees (its pooled features) and of a 16 x 16 thumbnail (layout
    and colour) is trained together with the text encoder: multi-positive contrastive loss (a drawing matches every caption of
    its concept, and of its noun), plus reconstruction of both inputs from the embedding, so that the embedding keeps what
-   the picture looks like and not only what it shows. A linear read-out of sentence embeddings puts unseen words near known ones.
+   the picture looks like and not only what it shows. A linear read-out of sentence embeddings puts unseen words near
+   known ones.
 2. *The image encoder.* A vision transformer learns to produce those embeddings from pixels alone.
 """
 
+import json
 import re
 from pathlib import Path
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import nn
 from torch.nn import functional
 from transformers import (
@@ -37,13 +39,14 @@ CLIP_PATTERN = r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
 
 
 def train_tokenizer(phrases: list[str]) -> CLIPTokenizer:
-    """A CLIP tokenizer (byte-level BPE) whose vocabulary is made from ``phrases``; any text tokenises, in more pieces if rare."""
-    from tokenizers import Regex
-
+    """A CLIP tokenizer (byte-level BPE) whose vocabulary is made from ``phrases``; any text tokenises, rare words in pieces."""
     trainer_model = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     trainer_model.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     trainer_model.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(CLIP_PATTERN), behavior="removed", invert=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        [
+            pre_tokenizers.Split(Regex(CLIP_PATTERN), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
     )
     trainer_model.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -54,7 +57,7 @@ def train_tokenizer(phrases: list[str]) -> CLIPTokenizer:
     )
     templates = [template.format(a="a", x="") for template in captions.TEMPLATES]
     trainer_model.train_from_iterator(phrases + 50 * templates + ["a an the of"] * 50, trainer)
-    state = __import__("json").loads(trainer_model.to_str())["model"]
+    state = json.loads(trainer_model.to_str())["model"]
     vocabulary = dict(sorted(state["vocab"].items(), key=lambda item: item[1]))
     for byte in pre_tokenizers.ByteLevel.alphabet():  # every byte, inside and at the end of a word
         for token in (byte, byte + "</w>"):
@@ -156,7 +159,11 @@ def views(images: np.ndarray) -> list[np.ndarray]:
 def initialise_tokens(text_encoder: CLIPTextModelWithProjection, tokenizer: CLIPTokenizer) -> None:
     """Start whole-word tokens from their sentence embedding, so that words which no caption holds have sensible neighbours."""
     table = text_encoder.get_input_embeddings().weight
-    words = {i: token[:-4] for token, i in tokenizer.get_vocab().items() if token.endswith("</w>") and re.fullmatch(r"[a-z]{3,}</w>", token)}
+    words = {
+        i: token[:-4]
+        for token, i in tokenizer.get_vocab().items()
+        if token.endswith("</w>") and re.fullmatch(r"[a-z]{3,}</w>", token)
+    }
     features = teachers.sentence_features(list(words.values()))
     features = features - features.mean(0)
     _, _, basis = torch.linalg.svd(features, full_matrices=False)
@@ -231,11 +238,13 @@ def train_space(images: np.ndarray, records: list[dict], work: Path, device: str
         return loss, figures
 
     training.train("clip-space", model, loss_of, work=work, steps=steps, peak_lr=1e-3, seed=seed)
+    starts = range(0, len(images), 512)
     with torch.no_grad():
-        embeddings = torch.stack([
-            torch.cat([model.space(features[v, i : i + 512].to(device), thumbs[v, i : i + 512].to(device)).cpu() for i in range(0, len(images), 512)])
+        parts = [
+            [model.space(features[v, i : i + 512].to(device), thumbs[v, i : i + 512].to(device)).cpu() for i in starts]
             for v in range(len(shots))
-        ])  # fmt: skip
+        ]
+        embeddings = torch.stack([torch.cat(part) for part in parts])
         gray = np.full((1, corpus.SIZE, corpus.SIZE, 3), 127, np.uint8)
         gray_features = (teachers.image_features(gray, 0, corpus.SIZE, device) - mean) / std
         zero = model.space(gray_features.to(device), thumbnails(gray).to(device)).cpu()
@@ -258,7 +267,16 @@ def embed_some_patches(model: CLIPVisionModelWithProjection, pixels: torch.Tenso
     return model.visual_projection(tower.post_layernorm(last[:, 0]))
 
 
-def train_image_encoder(images: np.ndarray, records: list[dict], embeddings: torch.Tensor, work: Path, device: str, steps: int, batch: int = 64, seed: int = 0):
+def train_image_encoder(
+    images: np.ndarray,
+    records: list[dict],
+    embeddings: torch.Tensor,
+    work: Path,
+    device: str,
+    steps: int,
+    batch: int = 64,
+    seed: int = 0,
+):
     """Step 2: a vision transformer learns the teacher embeddings (views, N, 320) from pixels. Returns it."""
     torch.manual_seed(seed)
     model = build_image_encoder().to(device)
@@ -282,7 +300,10 @@ def train_image_encoder(images: np.ndarray, records: list[dict], embeddings: tor
         logits = 20 * functional.normalize(output, dim=-1) @ functional.normalize(target, dim=-1).T
         agree = functional.cross_entropy(logits, torch.arange(batch, device=logits.device))
         loss = functional.mse_loss(output, target) + 0.2 * agree
-        return loss, {"cosine": float(cosine.detach()), "hit": float((logits.argmax(1).cpu() == torch.arange(batch)).float().mean())}
+        return loss, {
+            "cosine": float(cosine.detach()),
+            "hit": float((logits.argmax(1).cpu() == torch.arange(batch)).float().mean()),
+        }
 
     training.train("clip-image", model, loss_of, work=work, steps=steps, peak_lr=7e-4, seed=seed, weight_decay=0.05)
     model.save_pretrained(Path(work) / "image_encoder")
@@ -293,7 +314,12 @@ def train_image_encoder(images: np.ndarray, records: list[dict], embeddings: tor
 def embed_images(model: CLIPVisionModelWithProjection, images: np.ndarray, batch: int = 64) -> torch.Tensor:
     """Embeddings (N, 320) of uint8 pictures (N, 128, 128, 3) by the shipped image encoder."""
     device = next(model.parameters()).device
-    return torch.cat([model(pixel_values=to_tensor(images[i : i + batch]).to(device)).image_embeds.cpu() for i in range(0, len(images), batch)])
+    return torch.cat(
+        [
+            model(pixel_values=to_tensor(images[i : i + batch]).to(device)).image_embeds.cpu()
+            for i in range(0, len(images), batch)
+        ]
+    )
 
 
 @torch.no_grad()

@@ -50,7 +50,9 @@ TINTS_PER_GLYPH = 2
 # Folders of Debian's openclipart-svg (public domain) and the noun of what is in them.
 CLIPART_FOLDERS = {"animals": "animal", "transportation": "vehicle", "buildings": "building", "food": "food", "plants": "plant"}
 CLIPART_FRUIT = r"apple|banana|cherr|grape|lemon|lime|orange|peach|pear|pineapple|strawberr|melon|plum|kiwi|mango|fruit|berry"
-CLIPART_REFUSED = r"sign|symbol|logo|road|map|traffic|icon|font|letter|path|fork|spoon|knife|plate|glass|can_|bottle|footprint|paw"
+CLIPART_REFUSED = (
+    r"sign|symbol|logo|road|map|traffic|icon|font|letter|path|fork|spoon|knife|plate|glass|can_|bottle|footprint|paw"
+)
 CLIPART_REFUSED += r"|aiga|man|pictogram|juice|pie|jam|cake|candy|silhouette|outline|skeleton|skull|icon"
 PETS = r"dog|cat|puppy|kitten|bird|parrot|fish|horse|pony|rabbit|bunny|mouse|hamster|turtle|frog|duck|chick|pig|cow|sheep|goat"
 
@@ -92,11 +94,20 @@ def fetch_packages(folder: Path) -> Path:
     if missing:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "package.json").write_text('{"private": true}')
-        command = ["npm", "install", "--no-audit", "--no-fund", "--no-save", *(f"{name}@{version}" for name, version in NPM_VERSIONS.items())]
+        command = [
+            "npm",
+            "install",
+            "--no-audit",
+            "--no-fund",
+            "--no-save",
+            *(f"{name}@{version}" for name, version in NPM_VERSIONS.items()),
+        ]
         try:
             subprocess.run(command, cwd=folder, check=True)
         except FileNotFoundError as error:
-            raise SystemExit("The corpus needs the npm client (Node.js) to fetch the icon sets: install it and run again.") from error
+            raise SystemExit(
+                "The corpus needs the npm client (Node.js) to fetch the icon sets: install it and run again."
+            ) from error
     return modules
 
 
@@ -246,7 +257,7 @@ def build(work: Path, clipart: Path) -> tuple[np.ndarray, list[dict]]:
         drawings = pool.map(render, [r["drawing"] for r in records], chunksize=50)
         images = list(tqdm(drawings, total=len(records), desc="render", leave=False, mininterval=1))
     kept, seen = [], set()
-    for record, image in zip(records, images):
+    for record, image in zip(records, images, strict=True):
         if image is None or (record["set"] == "openclipart" and not is_colourful(image)):
             continue
         digest = hashlib.sha256(image.tobytes()).hexdigest()
@@ -263,7 +274,10 @@ def build(work: Path, clipart: Path) -> tuple[np.ndarray, list[dict]]:
 
 
 def load(work: Path) -> tuple[np.ndarray, list[dict]]:
-    """The saved corpus: images (N, 128, 128, 3) uint8 and N records. Raises FileNotFoundError with the command that builds it."""
+    """The saved corpus: images (N, 128, 128, 3) uint8 and N records.
+
+    Raises FileNotFoundError with the command that builds it.
+    """
     folder = Path(work) / "corpus"
     if not (folder / "records.json").exists():
         raise FileNotFoundError(f"There is no corpus in {folder}. Build it with: make pocket-corpus")
@@ -273,7 +287,9 @@ def load(work: Path) -> tuple[np.ndarray, list[dict]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path("build/pocket"), help="work folder (default: %(default)s)")
-    parser.add_argument("--clipart", type=Path, default=Path("/usr/share/openclipart/svg"), help="Debian's openclipart-svg, if there")
+    parser.add_argument(
+        "--clipart", type=Path, default=Path("/usr/share/openclipart/svg"), help="Debian's openclipart-svg, if there"
+    )
     options = parser.parse_args()
     _, records = build(options.work, options.clipart)
     for noun in taxonomy.SUBJECTS:

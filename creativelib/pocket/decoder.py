@@ -46,9 +46,9 @@ def scheduler() -> DDIMScheduler:
 
 
 def draw_timesteps(count: int, generator: torch.Generator) -> torch.Tensor:
-    """Timesteps (count,) in 0..999: a sixth at 999, the others with density rising linearly with the noise."""
+    """Timesteps (count,) in 0..999: one in sixteen at 999, the others with density rising linearly with the noise."""
     t = (torch.rand(count, generator=generator).sqrt() * 1000).long().clamp(max=999)
-    return torch.where(torch.rand(count, generator=generator) < 1 / 6, 999, t)
+    return torch.where(torch.rand(count, generator=generator) < 1 / 16, 999, t)
 
 
 def train(
@@ -100,11 +100,15 @@ def train(
 
 
 @torch.no_grad()
-def sample(model: nn.Module, embeddings: torch.Tensor, zero: torch.Tensor, steps: int, guidance: float, seed: int = 0) -> torch.Tensor:
+def sample(
+    model: nn.Module, embeddings: torch.Tensor, zero: torch.Tensor, steps: int, guidance: float, seed: int = 0
+) -> torch.Tensor:
     """Latents (N, 8, 16, 16) of embeddings (N, d): the loop of diffusers' decoder pipeline, for looking in while training."""
     schedule = scheduler()
     schedule.set_timesteps(steps)
-    x = torch.randn(len(embeddings), LATENT_CHANNELS, 16, 16, generator=torch.Generator().manual_seed(seed)).to(embeddings.device)
+    x = torch.randn(len(embeddings), LATENT_CHANNELS, 16, 16, generator=torch.Generator().manual_seed(seed)).to(
+        embeddings.device
+    )
     condition = torch.cat([zero.expand_as(embeddings), embeddings]) if guidance > 1 else embeddings
     for t in schedule.timesteps:
         stacked = torch.cat([x, x]) if guidance > 1 else x

@@ -1,7 +1,7 @@
 """Measure Pocket Kandinsky on held-out data: ``python -m creativelib.pocket.evaluate`` (``make pocket-evaluate``).
 
-Writes ``evaluation.json`` (every number), ``sheets/*.jpg`` (contact sheets) and ``MODEL_CARD.md`` (made from the JSON) beside the
-shipped model. Everything is measured on the *shipped* half-precision files through the same classes that users load.
+Writes ``evaluation.json`` (every number), ``sheets/*.jpg`` (contact sheets) and ``MODEL_CARD.md`` (made from the JSON) beside
+the shipped model. Everything is measured on the *shipped* half-precision files through the same classes that users load.
 """
 
 import argparse
@@ -58,13 +58,18 @@ def measure_clip(generator: Generator, embeddings: torch.Tensor, records: list[d
         figures = {"images": len(index), "subject_images": len(subject_index)}
         for name, chosen, words in (("subjects", subject_index, list(taxonomy.SUBJECTS)), ("all_nouns", index, nouns)):
             texts = torch.cat([table[word] for word in words])
-            hits = [words[w] in records[i]["nouns"] for w, i in zip(clip.zero_shot(embeddings[chosen], texts).tolist(), chosen)]
+            nearest_texts = clip.zero_shot(embeddings[chosen], texts).tolist()
+            hits = [words[w] in records[i]["nouns"] for w, i in zip(nearest_texts, chosen, strict=True)]
             figures[f"zero_shot_{name}"] = float(np.mean(hits))
         labels = sorted({records[i]["label"] for i in index})
-        texts = torch.cat([generator.encode_text(f"a picture of {with_article(label)}").text_embedding for label in labels[:400]])
+        texts = torch.cat(
+            [generator.encode_text(f"a picture of {with_article(label)}").text_embedding for label in labels[:400]]
+        )
         scores = functional.normalize(texts, dim=-1) @ functional.normalize(embeddings[index], dim=-1).T
         top = scores.topk(min(5, len(index)), dim=1).indices.tolist()
-        figures["retrieval_at_5"] = float(np.mean([any(records[index[k]]["label"] == label for k in row) for label, row in zip(labels, top)]))
+        figures["retrieval_at_5"] = float(
+            np.mean([any(records[index[k]]["label"] == label for k in row) for label, row in zip(labels, top, strict=False)])
+        )
         figures["retrieval_queries"] = len(top)
         figures["retrieval_pool"] = len(index)
         result[split] = figures
@@ -81,7 +86,8 @@ def measure_autoencoder(generator: Generator, images: np.ndarray, index: list[in
     error = ((restored.astype(np.float64) - pictures) ** 2).mean((1, 2, 3))
     distance = teachers.PerceptualDistance()
     with torch.no_grad():
-        pairs = [(autoencoder.to_tensor(a[None]), autoencoder.to_tensor(b[None])) for a, b in zip(restored[:128], pictures[:128])]
+        both = autoencoder.to_tensor(restored[:128]), autoencoder.to_tensor(pictures[:128])
+        pairs = [(a[None], b[None]) for a, b in zip(*both, strict=True)]
         values = [float(distance(a, b)) for a, b in pairs]
         others = [float(distance(a, pairs[(i + 7) % len(pairs)][1])) for i, (a, _) in enumerate(pairs)]
     return {
@@ -121,7 +127,9 @@ def evaluate(work: Path, out: Path, samples: int = SAMPLES) -> dict:
         for noun in taxonomy.SUBJECTS
     }
     result["training"] = json.loads((out / "training.json").read_text())
-    result["machine"] = f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    result["machine"] = (
+        f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    )
 
     shown = np.random.default_rng(0)
     rows = [[i for i, r in enumerate(records) if noun in r["nouns"]] for noun in taxonomy.SUBJECTS]
@@ -134,7 +142,10 @@ def evaluate(work: Path, out: Path, samples: int = SAMPLES) -> dict:
     # decoder: round trip of held-out embeddings
     some = held[: 3 * 64]
     decoded = arrays(generator.decode(embeddings[some], seed=0))
-    sheet(np.concatenate([np.stack([images[i] for i in some[r : r + 8]] + list(decoded[r : r + 8])) for r in range(0, 64, 8)]), sheets / "held_out_decodes.jpg")
+    sheet(
+        np.concatenate([np.stack([images[i] for i in some[r : r + 8]] + list(decoded[r : r + 8])) for r in range(0, 64, 8)]),
+        sheets / "held_out_decodes.jpg",
+    )
     back = clip.embed_images(generator.prior_pipeline.image_encoder, decoded)
     by_concept: dict[str, list[int]] = {}
     for i, record in enumerate(records):
@@ -202,9 +213,13 @@ def evaluate(work: Path, out: Path, samples: int = SAMPLES) -> dict:
     seen = clip.embed_images(generator.prior_pipeline.image_encoder, everything)
     closeness, which = nearest(seen, embeddings[train])
     held_closeness, _ = nearest(embeddings[held], embeddings[train])
-    pixels = [float(((everything[k].astype(float) - images[train[which[k]]]) ** 2).mean() ** 0.5) for k in range(len(everything))]
+    pixels = [
+        float(((everything[k].astype(float) - images[train[which[k]]]) ** 2).mean() ** 0.5) for k in range(len(everything))
+    ]
     order = closeness.argsort(descending=True)[:32].tolist()
-    sheet([picture for k in order for picture in (everything[k], images[train[which[k]]])], sheets / "nearest_training_images.jpg")
+    sheet(
+        [picture for k in order for picture in (everything[k], images[train[which[k]]])], sheets / "nearest_training_images.jpg"
+    )
     result["memorisation"] = {
         "generated": len(everything),
         "held_out": len(held),
@@ -241,7 +256,9 @@ def measure_creative_step(generator: Generator, baseline: torch.Tensor, steps: i
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--work", type=Path, default=Path("build/pocket"), help="work folder with the corpus (default: %(default)s)")
+    parser.add_argument(
+        "--work", type=Path, default=Path("build/pocket"), help="work folder with the corpus (default: %(default)s)"
+    )
     parser.add_argument("--out", type=Path, default=Path("data/pocket"), help="the shipped model (default: %(default)s)")
     parser.add_argument("--samples", type=int, default=SAMPLES, help="prior samples of each subject (default: %(default)s)")
     options = parser.parse_args()

@@ -35,8 +35,7 @@ def overlapping_nouns(records: list[dict]) -> dict[str, list[str]]:
     result = {}
     for subject in taxonomy.SUBJECTS:
         shares = {
-            noun: np.mean([subject in record["nouns"] for record in records if noun in record["nouns"]])
-            for noun in nouns
+            noun: np.mean([subject in record["nouns"] for record in records if noun in record["nouns"]]) for noun in nouns
         }
         result[subject] = [noun for noun, share in shares.items() if share >= OVERLAP]
     return result
@@ -167,9 +166,7 @@ def cached(images: np.ndarray, path: Path, variant: int, device: str) -> torch.T
     return features
 
 
-def train(
-    images: np.ndarray, records: list[dict], work: Path, device: str, variants: tuple[int, ...] = VARIANTS
-) -> Judge:
+def train(images: np.ndarray, records: list[dict], work: Path, device: str, variants: tuple[int, ...] = VARIANTS) -> Judge:
     """Fit the judge to the training split, each picture as it is and mirrored, and save it to ``work/shipped/judge``.
 
     Features are kept in ``work/features-lite{variant}-view{view}.pt``. Raises ValueError when no record is of the
@@ -181,9 +178,7 @@ def train(
         raise ValueError('No record has the split "train": build the corpus with make pocket-corpus.')
     parts = []
     for view, shot in enumerate(clip.views(images)):
-        parts.append(
-            torch.cat([cached(shot, work / f"features-lite{v}-view{view}.pt", v, device) for v in variants], 1)[kept]
-        )
+        parts.append(torch.cat([cached(shot, work / f"features-lite{v}-view{view}.pt", v, device) for v in variants], 1)[kept])
     judge = Judge.fit(torch.cat(parts), len(parts) * [records[i] for i in kept], variants)
     judge.save(work / "shipped" / "judge")
     return judge

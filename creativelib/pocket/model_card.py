@@ -24,7 +24,9 @@ def aims_met(result: dict) -> list[tuple[str, str, str, bool]]:
     for noun, figures in result["prior"].items():
         real = figures["judge_on_real_held_out"]
         aim = min(0.85, real) if real is not None else 0.85
-        rows.append((f"Judge says *{noun}* of prior samples", f">= {percent(aim)}", percent(figures["judge"]), figures["judge"] >= aim))
+        rows.append(
+            (f"Judge says *{noun}* of prior samples", f">= {percent(aim)}", percent(figures["judge"]), figures["judge"] >= aim)
+        )
     rows.append(("5,000 prior samples", "<= 60 s", f"{cost['prior_5000_seconds']:.0f} s", cost["prior_5000_seconds"] <= 60))
     rows.append(("16 decodes", "<= 8 s", f"{cost['decode_16_seconds']:.1f} s", cost["decode_16_seconds"] <= 8))
     fifty = 50 * cost["creative_step_seconds"]
@@ -109,12 +111,19 @@ def render(result: dict) -> str:
             for noun, f in result["prior"].items()
         ),
         "",
-        *(line for noun in result["prior"] for line in (f"**{noun}**", "", f"![64 samples of {noun}](sheets/samples_{noun}.jpg)", "")),
+        *(
+            line
+            for noun in result["prior"]
+            for line in (f"**{noun}**", "", f"![64 samples of {noun}](sheets/samples_{noun}.jpg)", "")
+        ),
         "## Checker",
         "",
         "| pictures | questions | accuracy | area under the ROC curve |",
         "|---|---|---|---|",
-        *(f"| {kind} | {f['questions']} | {percent(f['accuracy'])} | {f['roc_auc']:.2f} |" for kind, f in result["checker"].items()),
+        *(
+            f"| {kind} | {f['questions']} | {percent(f['accuracy'])} | {f['roc_auc']:.2f} |"
+            for kind, f in result["checker"].items()
+        ),
         "",
         "Half of the questions name the right subject, half another of the eight.",
         "",

@@ -1,4 +1,4 @@
-"""The diffusion prior of Pocket Kandinsky: diffusers' ``PriorTransformer`` from text to image embedding (Eq. 2 of the paper)."""
+"""The diffusion prior of Pocket Kandinsky: diffusers' ``PriorTransformer`` from text to image embedding (paper's Eq. 2)."""
 
 from pathlib import Path
 
@@ -31,7 +31,11 @@ def build() -> PriorTransformer:
 def scheduler() -> UnCLIPScheduler:
     """The schedule of the Kandinsky priors: squared cosine, x0-prediction."""
     return UnCLIPScheduler(
-        variance_type="fixed_small_log", num_train_timesteps=1000, clip_sample=True, clip_sample_range=5.0, prediction_type="sample"
+        variance_type="fixed_small_log",
+        num_train_timesteps=1000,
+        clip_sample=True,
+        clip_sample_range=5.0,
+        prediction_type="sample",
     )
 
 
@@ -65,8 +69,10 @@ def train(
         rows = torch.multinomial(weights, batch, replacement=True, generator=generator)
         view = torch.randint(embeddings.shape[0], (batch,), generator=generator)
         drop = (torch.rand(batch, generator=generator) < 0.1).tolist()
-        words = ["" if d else captions.caption(chosen[row], generator) for row, d in zip(rows.tolist(), drop)]
-        tokens = tokenizer(words, padding="max_length", max_length=clip.MAX_TOKENS, truncation=True, return_tensors="pt").to(device)
+        words = ["" if d else captions.caption(chosen[row], generator) for row, d in zip(rows.tolist(), drop, strict=True)]
+        tokens = tokenizer(words, padding="max_length", max_length=clip.MAX_TOKENS, truncation=True, return_tensors="pt").to(
+            device
+        )
         with torch.no_grad():
             text = text_encoder(tokens.input_ids)
         target = (embeddings[view, kept[rows]].to(device) - model.clip_mean) / model.clip_std

@@ -21,7 +21,7 @@ from creativelib.pocket import autoencoder, checker, clip, corpus, decoder, judg
 
 # Steps of each stage. "cpu": about four hours on two cores; "gpu": about half an hour on one recent GPU; "test": seconds.
 BUDGETS = {
-    "cpu": {"crops": 2600, "whole": 700, "space": 1200, "image": 1400, "prior": 1100, "decoder": 5000, "checker": 800},
+    "cpu": {"crops": 2600, "whole": 500, "space": 1200, "image": 1400, "prior": 1100, "decoder": 4600, "checker": 800},
     "gpu": {"crops": 20000, "whole": 12000, "space": 6000, "image": 20000, "prior": 20000, "decoder": 60000, "checker": 10000},
     "test": {"crops": 2, "whole": 2, "space": 2, "image": 2, "prior": 2, "decoder": 2, "checker": 2},
 }
@@ -52,7 +52,7 @@ def write_checksums(folder: Path) -> None:
 
 
 def export(work: Path, out: Path, provenance: dict) -> None:
-    """Write the shipped folders: ``prior/``, ``decoder/`` (diffusers pipelines), ``checker/``, ``judge/``, ``generator.json``."""
+    """Write the shipped folders: ``prior/``, ``decoder/`` (diffusers pipelines), ``checker/``, ``judge/``, settings."""
     out.mkdir(parents=True, exist_ok=True)
     prior_pipeline = KandinskyV22PriorPipeline(
         prior=PriorTransformer.from_pretrained(work / "prior").half(),
@@ -128,9 +128,7 @@ def run_stage(stage: str, images, training_images, records, work: Path, device: 
             movq = VQModel.from_pretrained(work / "movq").to(device, memory_format=torch.channels_last)
             torch.save(torch.stack([autoencoder.encode(movq, view).cpu() for view in clip.views(images)]), work / "latents.pt")
         latents = torch.load(work / "latents.pt", weights_only=True)
-        model = decoder.train(
-            records, latents, saved["embeddings"], saved["zero"], work, device, budget["decoder"], seed=seed
-        )
+        model = decoder.train(records, latents, saved["embeddings"], saved["zero"], work, device, budget["decoder"], seed=seed)
         model.save_pretrained(work / "unet")
     elif stage == "checker":
         features = torch.load(work / "features-lite0-view0.pt", weights_only=True)

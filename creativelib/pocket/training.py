@@ -46,9 +46,9 @@ def train(
 ) -> nn.Module:
     """Train ``model`` for ``steps`` steps of AdamW and return it with its averaged weights.
 
-    ``loss_of(model, generator, step)`` draws its batch with ``generator`` and returns the loss and figures to show. A checkpoint
-    in ``work/checkpoints/name.safetensors`` is written every ``checkpoint_seconds``; a second call resumes from it, and
-    returns at once when the stage is done. A line of figures is appended to ``work/logs/name.csv`` every 100 steps.
+    ``loss_of(model, generator, step)`` draws its batch with ``generator`` and returns the loss and figures to show. A
+    checkpoint, ``work/checkpoints/name.safetensors``, is written every ``checkpoint_seconds``; a second call resumes from
+    it, and returns at once when the stage is done. A line of figures is appended to ``work/logs/name.csv`` every 100 steps.
     """
     device = next(model.parameters()).device
     parameters = {key: p for key, p in model.named_parameters() if p.requires_grad}
@@ -98,7 +98,9 @@ def train(
         for key, value in {"loss": float(loss.detach()), "grad": float(norm), **figures}.items():
             running[key] = value if key not in running else 0.98 * running[key] + 0.02 * value
         if (step + 1) % 100 == 0:
-            line = {"step": step + 1, "seconds": round(time.monotonic() - begun, 1)} | {k: round(v, 5) for k, v in running.items()}
+            line = {"step": step + 1, "seconds": round(time.monotonic() - begun, 1)} | {
+                k: round(v, 5) for k, v in running.items()
+            }
             if not log.exists():
                 log.write_text(",".join(line) + "\n")
             with log.open("a") as file:

@@ -1,0 +1,1 @@
+"""Timings of the method on this machine: ``python -m bench`` (``make bench``)."""
