@@ -14,6 +14,7 @@ SPACE_NAMES = (
 )  # spaces.SPACES, not imported: slow
 DIMS = 50  # S2.1 of the paper
 COLUMNS = 6  # images a row of the figure
+CALIBRATION = 16  # plain pictures that set the checker's threshold
 
 
 def whole(least: int):
@@ -91,6 +92,9 @@ def create(arguments: argparse.Namespace) -> int:
     space = make_space(arguments.space, generator, subject, arguments.seed)
     dims = min(DIMS, generator.embedding_dim // 2)  # half only matters for models far smaller than the published
     baseline = sample_prior(generator, prompt, n=arguments.n, seed=arguments.seed, progress=progress)
+    if checker is not None:
+        plain = generator.decode(baseline.embeddings[:CALIBRATION], prompt=prompt, seed=arguments.seed)
+        checker = checker.calibrated(plain, subject)
     typicality = TypicalityModel.fit(baseline.embeddings, dims=dims, provenance=baseline.provenance)
     run = CreativeRun(generator, subject, space, typicality, checker=checker, seed=arguments.seed)
     interrupted = False

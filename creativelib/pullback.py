@@ -1,5 +1,6 @@
 """What holds the search back: the anchor rule of S2.4 and the yes/no checker (section 5.3 of the paper)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -91,6 +92,21 @@ class YesNoChecker:
         self._yes, self._no = self._answers("yes"), self._answers("no")
         if self._yes & self._no:
             raise ValueError("processor: its tokenizer starts yes and no with the same token; it cannot be used as a checker")
+
+    def calibrated(self, images: Sequence[Image.Image], subject: str, share: float = 0.95) -> "YesNoChecker":
+        """The same checker with a threshold that suits a generator: at most the present one, and low enough that ``share`` of
+        ``images``, plain pictures of the subject, pass. A refusal then says: less like the subject than plain pictures are.
+
+        Raises:
+            ValueError: no images, or ``share`` outside 0 to 1.
+        """
+        if not len(images) or not 0 < share < 1:
+            raise ValueError(
+                f"images, share: got {len(images)} images and {share!r}; give plain pictures and a share between 0 and 1"
+            )
+        answers = torch.tensor([self.check(image, subject).probability for image in images])
+        threshold = min(self.threshold, max(float(answers.quantile(1 - share)), 1e-3))
+        return YesNoChecker(self.model, self.processor, threshold=threshold, question=self.question)
 
     def _answers(self, word: str) -> set[int]:
         """First token of the usual spellings of an answer."""

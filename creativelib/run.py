@@ -101,7 +101,7 @@ class CreativeRun:
             "space": self.space.name,
             "space_seed": self.space.seed,
             "rule": {"name": type(self.rule).__name__, **asdict(self.rule)},
-            "checker": self.checker is not None,
+            "checker": None if self.checker is None else {"threshold": round(self.checker.threshold, 6)},
             "check_every": self.check_every,
             "check_images": self.check_images,
             "seed": self.seed,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from creativelib.pullback import AlternatingRule, SumRule, YesNoChecker, anchor_threshold, load_checker
+from creativelib.pullback import AlternatingRule, SumRule, Verdict, YesNoChecker, anchor_threshold, load_checker
 
 IMAGE = Image.effect_noise((48, 32), 60)
 
@@ -81,3 +81,13 @@ def test_missing_checker_is_one_sentence(monkeypatch, tmp_path):
     monkeypatch.setenv("CREATIVELIB_DATA", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="make pocket"):
         load_checker("pocket")
+
+
+def test_calibration_lets_plain_pictures_pass_and_never_gets_stricter(monkeypatch, checker):
+    answers = iter([0.2, 0.3, 0.4, 0.9] * 2)
+    monkeypatch.setattr(YesNoChecker, "check", lambda self, image, subject: Verdict(True, next(answers)))
+    pictures = [IMAGE] * 4
+    assert 0.19 < checker.calibrated(pictures, "vehicle").threshold < 0.3
+    assert checker.calibrated(pictures, "vehicle", share=0.01).threshold == 0.5
+    with pytest.raises(ValueError, match="images"):
+        checker.calibrated([], "vehicle")

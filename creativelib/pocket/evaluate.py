@@ -21,6 +21,7 @@ from vendi_score import vendi
 
 from creativelib.generator import Generator, load_generator, positive_prompt, with_article
 from creativelib.pocket import checker, clip, corpus, judge, model_card, taxonomy, teachers
+from creativelib.pocket.train import write_checksums
 from creativelib.prior_sampling import sample_prior
 
 SAMPLES = 200
@@ -265,6 +266,7 @@ def main() -> None:
     result = evaluate(options.work, options.out, options.samples)
     (options.out / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")
     (options.out / "MODEL_CARD.md").write_text(model_card.render(result))
+    write_checksums(options.out)
     print(model_card.render(result))
 
 

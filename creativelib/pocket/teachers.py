@@ -65,7 +65,9 @@ def image_features(images: np.ndarray, variant: int = 0, size: int = 224, device
     """Pooled ImageNet features of uint8 pictures (N, H, W, 3): (N, 1280) float32."""
     network = efficientnet(variant).to(device, memory_format=torch.channels_last)
     parts = []
-    for start in tqdm(range(0, len(images), batch), desc=f"lite{variant} features", mininterval=10, leave=False, disable=len(images) < 2000):
+    for start in tqdm(
+        range(0, len(images), batch), desc=f"lite{variant} features", mininterval=10, leave=False, disable=len(images) < 2000
+    ):
         pixels = torch.from_numpy(images[start : start + batch]).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
         if pixels.shape[-1] != size:
             pixels = functional.interpolate(pixels, size=(size, size), mode="bilinear", antialias=True, align_corners=False)

@@ -21,7 +21,7 @@ from creativelib.pocket import autoencoder, checker, clip, corpus, decoder, judg
 
 # Steps of each stage. "cpu": about four hours on two cores; "gpu": about half an hour on one recent GPU; "test": seconds.
 BUDGETS = {
-    "cpu": {"crops": 2600, "whole": 500, "space": 1200, "image": 1400, "prior": 1100, "decoder": 4600, "checker": 800},
+    "cpu": {"crops": 2600, "whole": 500, "space": 1200, "image": 1400, "prior": 2000, "decoder": 4600, "checker": 600},
     "gpu": {"crops": 20000, "whole": 12000, "space": 6000, "image": 20000, "prior": 20000, "decoder": 60000, "checker": 10000},
     "test": {"crops": 2, "whole": 2, "space": 2, "image": 2, "prior": 2, "decoder": 2, "checker": 2},
 }
@@ -136,8 +136,14 @@ def run_stage(stage: str, images, training_images, records, work: Path, device: 
     elif stage == "judge":
         judge.train(images, records, work, device)
     elif stage == "export":
-        provenance = {"device": describe(device), "torch": torch.__version__, "steps": budget, "seed": seed}
+        provenance = {"device": describe(device), "torch": torch.__version__, "steps": steps_done(work), "seed": seed}
         export(work, options.out, provenance)
+
+
+def steps_done(work: Path) -> dict[str, int]:
+    """Steps that each stage was really trained for, from the last line of its log."""
+    logs = sorted((work / "logs").glob("*.csv"))
+    return {log.stem: int(log.read_text().splitlines()[-1].split(",")[0]) for log in logs}
 
 
 def describe(device: str) -> str:
