@@ -6,6 +6,7 @@ The pages need no network: pictures are inside, formulas are MathML.
 import argparse
 import base64
 import html
+import re
 import shutil
 import sys
 import time
@@ -85,10 +86,31 @@ def figures(notebook: NotebookNode) -> list[bytes]:
     return [base64.b64decode(output.data["image/png"]) for output in outputs if "image/png" in output.get("data", {})]
 
 
-def page(notebook: NotebookNode, name: str) -> str:
-    """The notebook as one HTML page that opens offline; widgets are shown by the picture or text that they leave."""
-    for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
-        output.get("data", {}).pop(WIDGET, None)
+def inline_pictures(source: str, folder: Path) -> str:
+    """Markdown with the pictures that it links to by a relative path put inside."""
+
+    def inside(match: re.Match) -> str:
+        path = folder / match[2]
+        if not path.is_file():
+            return match[0]
+        kind = "png" if path.suffix == ".png" else "jpeg"
+        return f"![{match[1]}](data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()})"
+
+    return re.sub(r"!\[([^]]*)\]\(([^):]+)\)", inside, source)
+
+
+def page(notebook: NotebookNode, name: str, folder: Path) -> str:
+    """The notebook as one HTML page that opens offline. Widgets are shown by the picture that they leave, progress bars not."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = inline_pictures(cell.source, folder)
+        kept = []
+        for output in cell.get("outputs", []):
+            was_widget = output.get("data", {}).pop(WIDGET, None) is not None
+            if not was_widget or "image/png" in output.data:
+                kept.append(output)
+        if "outputs" in cell:
+            cell.outputs = kept
     exporter = HTMLExporter(raw_template=TEMPLATE, embed_images=True)
     exporter.register_filter("markdown2html", lambda source: MarkdownWithMath(MathMLRenderer(escape=False)).render(source))
     return exporter.from_notebook_node(notebook, resources={"metadata": {"name": name}})[0]
@@ -123,7 +145,7 @@ def main(arguments: list[str] | None = None) -> int:
         pictures = figures(notebook)
         for index, picture in enumerate(pictures, 1):
             (options.out / "figures" / f"{path.stem}-{index:02d}.png").write_bytes(picture)
-        (options.out / "pages" / f"{path.stem}.html").write_text(page(notebook, path.stem), encoding="utf-8")
+        (options.out / "pages" / f"{path.stem}.html").write_text(page(notebook, path.stem, options.notebooks), encoding="utf-8")
         status = f"{seconds:.0f} s, {len(pictures)} figures"
         print(f"FAILED, {status}\n    {path.name}, {wrong}" if wrong else status, flush=True)
         failures += [f"{path.name}, {wrong}"] if wrong else []
