@@ -13,7 +13,7 @@ RUN := .venv/bin/python
 NBVAL := --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg -p no:cacheprovider
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures test lab lint bench pocket-corpus pocket pocket-evaluate lock clean
+.PHONY: help setup figures test lab lint bench gallery pocket-corpus pocket pocket-evaluate lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ lint: setup ## check style and format
 
 bench: setup ## time the method on this machine
 	$(RUN) -m bench
+
+gallery: setup ## run the main job for eleven subjects; figures go to gallery/
+	$(RUN) tools/make_gallery.py
 
 pocket-corpus: setup ## fetch and render the icons that the shipped model learned from (needs npm)
 	$(RUN) -m creativelib.pocket.corpus

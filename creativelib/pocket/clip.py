@@ -166,8 +166,8 @@ def initialise_tokens(text_encoder: CLIPTextModelWithProjection, tokenizer: CLIP
     }
     features = teachers.sentence_features(list(words.values()))
     features = features - features.mean(0)
-    _, _, basis = torch.linalg.svd(features, full_matrices=False)
-    start = features @ basis[:DIM].T
+    directions = torch.linalg.eigh(features.T @ features).eigenvectors  # their principal directions, the last one first
+    start = features @ directions.flip(1)[:, :DIM]
     with torch.no_grad():
         table[list(words)] = start / start.std() * 0.02
 

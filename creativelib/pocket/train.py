@@ -19,15 +19,16 @@ from transformers import CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionM
 
 from creativelib.pocket import autoencoder, checker, clip, corpus, decoder, judge, prior
 
-# Steps of each stage. "cpu": about four hours on two cores; "gpu": about half an hour on one recent GPU; "test": seconds.
+# Steps of each stage. "cpu": what the shipped weights took, about three core-hours, and too little; "gpu": a guess at half an
+# hour on one recent GPU, not yet tried; "test": seconds.
 BUDGETS = {
-    "cpu": {"crops": 2600, "whole": 500, "space": 1200, "image": 1400, "prior": 2000, "decoder": 4600, "checker": 600},
+    "cpu": {"crops": 2600, "whole": 0, "space": 1200, "image": 1400, "prior": 2000, "decoder": 4600, "checker": 600},
     "gpu": {"crops": 20000, "whole": 12000, "space": 6000, "image": 20000, "prior": 20000, "decoder": 60000, "checker": 10000},
     "test": {"crops": 2, "whole": 2, "space": 2, "image": 2, "prior": 2, "decoder": 2, "checker": 2},
 }
 STAGES = ("autoencoder", "space", "image-encoder", "prior", "decoder", "checker", "judge", "export")
 DEFAULTS = {
-    "prior_steps": 5, "prior_guidance": 1.5, "decoder_steps": 15, "decoder_guidance": 2.0, "image_size": corpus.SIZE,
+    "prior_steps": 5, "prior_guidance": 1.0, "decoder_steps": 15, "decoder_guidance": 2.0, "image_size": corpus.SIZE,
     "learning_rate": 1e-4,
 }  # fmt: skip
 
