@@ -85,7 +85,7 @@ class CreativeRun:
             "guidance": defaults.prior_guidance if guidance is None else guidance,
         }
         self.check_every, self.check_images, self.snapshot_every = check_every, check_images, snapshot_every
-        self.optimizer = torch.optim.AdamW(space.parameters(), lr=self.learning_rate)
+        self.optimizers: dict[str, torch.optim.AdamW] = {}  # one for each kind of step, see ``optimizer``
         self.history: list[dict] = []
         self.snapshots: dict[int, dict[str, torch.Tensor]] = {0: space.state_dict()}
         self.stopped = ""
@@ -121,6 +121,16 @@ class CreativeRun:
         """Which snapshot is the result: the last one, or the last that the checker accepted if it ended the run."""
         return self._accepted if self.stopped == "checker" else self.steps
 
+    def optimizer(self, kind: str) -> torch.optim.AdamW:
+        """AdamW for one kind of step, all of them over the same parameters.
+
+        Each loss has moments of its own: the gradients of the creative loss are tens of times those of the anchor loss, and
+        in shared moments they would scale an anchor step to almost nothing, so that nothing is ever pulled back.
+        """
+        if kind not in self.optimizers:
+            self.optimizers[kind] = torch.optim.AdamW(self.space.parameters(), lr=self.learning_rate)
+        return self.optimizers[kind]
+
     # --- searching ----------------------------------------------------------------------------------------------------
 
     def step(self) -> dict:
@@ -131,7 +141,8 @@ class CreativeRun:
         log_prob = self.typicality.log_prob(embedding)
         anchor = anchor_loss(embedding, self.text_embedding)
         loss, kind, hold = self.rule(creative_loss(log_prob, self.target), anchor)
-        self.optimizer.zero_grad()
+        optimizer = self.optimizer(kind)
+        optimizer.zero_grad()
         loss.backward()
         gradients = [parameter.grad for parameter in self.space.parameters() if parameter.grad is not None]
         row = {
@@ -150,7 +161,7 @@ class CreativeRun:
         if not all(math.isfinite(row[key]) for key in ("loss", "surprise", "gradient_norm")):
             self.stopped = "not finite"  # the parameters are still those of the step before
             return row
-        self.optimizer.step()
+        optimizer.step()
         self.history.append(row)
         self._held_seed = noise_seed if hold else None
         if self.steps % self.snapshot_every == 0:
@@ -242,9 +253,10 @@ class CreativeRun:
         tensors = {f"now/{name}": tensor for name, tensor in self.space.state_dict().items()}
         for step, snapshot in self.snapshots.items():
             tensors |= {f"snapshot/{step}/{name}": tensor for name, tensor in snapshot.items()}
-        for index, parameter in enumerate(self.space.parameters()):
-            for name, tensor in self.optimizer.state.get(parameter, {}).items():
-                tensors[f"optimizer/{index}/{name}"] = tensor
+        for kind, optimizer in self.optimizers.items():
+            for index, parameter in enumerate(self.space.parameters()):
+                for name, tensor in optimizer.state.get(parameter, {}).items():
+                    tensors[f"optimizer/{kind}/{index}/{name}"] = tensor
         facts = {
             "kind": "creative run",
             "settings": self.settings,
@@ -266,21 +278,22 @@ class CreativeRun:
         tensors, facts = read_tensors(Path(folder) / "run")
         require_equal(facts, {"kind": "creative run"}, folder)
         require_equal(facts["settings"], self.settings, folder)
-        self.snapshots, now, state = {}, {}, {}
+        self.snapshots, self.optimizers, now = {}, {}, {}
+        parameters = list(self.space.parameters())
         for key, tensor in tensors.items():
-            kind, _, name = key.partition("/")
-            if kind == "now":
+            part, _, name = key.partition("/")
+            if part == "now":
                 now[name] = tensor
+            elif part == "snapshot":
+                step, _, name = name.partition("/")
+                self.snapshots.setdefault(int(step), {})[name] = tensor
             else:
-                index, _, name = name.partition("/")
-                place = self.snapshots if kind == "snapshot" else state
-                place.setdefault(int(index), {})[name] = tensor
+                kind, index, name = name.split("/")
+                parameter = parameters[int(index)]
+                moment = tensor if name == "step" else tensor.to(parameter.device)
+                self.optimizer(kind).state[parameter][name] = moment
         self.snapshots = dict(sorted(self.snapshots.items()))
         self.space.load_state_dict(now)
-        self.optimizer.state.clear()
-        for index, parameter in enumerate(self.space.parameters()):
-            for name, tensor in state.get(index, {}).items():
-                self.optimizer.state[parameter][name] = tensor if name == "step" else tensor.to(parameter.device)
         self.history, self.stopped = facts["history"], facts["stopped"]
         self._accepted, self._held_seed = facts["accepted"], facts["held_seed"]
         return self

@@ -69,6 +69,17 @@ def test_the_seed_is_held_until_it_is_pulled_back(make):
     assert {row["kind"] for row in run.history} == {"anchor", "creative"}
 
 
+@pytest.mark.parametrize("space", ["lora", "subject-token"])
+def test_a_held_sample_is_pulled_back_after_a_long_push(make, space):
+    """With one optimiser for both losses the momentum of the creative steps carries the sample on, away from the anchor."""
+    run = make(space, rule=AlternatingRule(2.0), learning_rate=3e-3).run(20, progress=False)  # 2: never held
+    run.rule = AlternatingRule(0.0)  # always held
+    run.run(30, progress=False)
+    held = [row["anchor_cosine"] for row in run.history if row["kind"] == "anchor"]
+    assert len(held) == 10 and len({row["noise_seed"] for row in run.history[20:]}) == 1
+    assert held[-1] > held[0] and all(after > before for before, after in pairwise(held[1:]))
+
+
 def test_default_rule_is_the_alternating_one(make):
     rule = make(rule=None).rule
     assert isinstance(rule, AlternatingRule) and 0 < rule.threshold < 2
