@@ -18,6 +18,7 @@ import torch
 import transformers
 from diffusers import DiffusionPipeline, KandinskyPipeline
 from PIL import Image
+from safetensors.torch import load_file
 
 from creativelib.storage import data_folder
 
@@ -132,6 +133,16 @@ class Generator:
         """diffusers' decoder pipeline, loaded when it is first needed."""
         pipeline = _load_pipeline(self.source.decoder, self.source.decoder_revision, self.dtype)
         return _freeze(pipeline.to(self.device))
+
+    @cached_property
+    def coarse(self) -> dict[str, torch.Tensor] | None:
+        """The matrix from embeddings to coarse latents, weight (c*h*w, d) and bias (c*h*w,), that Pocket Kandinsky's decoder
+        starts from; ``None`` for the published decoders, which start from noise.
+        """
+        path = Path(self.source.decoder) / "coarse.safetensors"
+        if not path.is_file():
+            return None
+        return {name: tensor.to(self.device, self.dtype) for name, tensor in load_file(path).items()}
 
     # --- text ---------------------------------------------------------------------------------------------------------
 
@@ -254,9 +265,21 @@ class Generator:
                 width=self.settings.image_size,
                 num_inference_steps=steps or self.settings.decoder_steps,
                 guidance_scale=self.settings.decoder_guidance if guidance is None else guidance,
-                generator=[torch.Generator().manual_seed(one) for one in seeds[start : start + batch_size]],
+                **self._start(chosen, [torch.Generator().manual_seed(one) for one in seeds[start : start + batch_size]]),
             ).images
         return images
+
+    def _start(self, embeddings: torch.Tensor, generators: list[torch.Generator]) -> dict:
+        """Where the decoder starts: in the noise of ``generators``, alone or over the coarse latents of embeddings (N, d)."""
+        if self.coarse is None:
+            return {"generator": generators}
+        channels = self.decoder_pipeline.movq.config.latent_channels
+        painted = torch.nn.functional.linear(embeddings, self.coarse["weight"], self.coarse["bias"])
+        side = round((painted.shape[1] / channels) ** 0.5)
+        painted = painted.unflatten(1, (channels, side, side))
+        noise = torch.cat([torch.randn(1, *painted.shape[1:], generator=generator) for generator in generators]).to(painted)
+        signal = float(self.decoder_pipeline.scheduler.alphas_cumprod[-1])
+        return {"latents": signal**0.5 * painted + (1 - signal) ** 0.5 * noise, "generator": generators}
 
 
 def load_generator(

@@ -86,12 +86,16 @@ class CachedPrior:
 
     def __call__(self, noisy: torch.Tensor, timestep: int) -> torch.Tensor:
         """Predict the clean embeddings of ``noisy`` (N, d) under every condition, (C, N, d)."""
-        prior, conditions, samples = self.prior, len(self.seen), len(noisy)
-        time = prior.time_embedding(prior.time_proj(torch.tensor([timestep], device=noisy.device)).to(noisy.dtype))
-        tail = torch.stack([time.expand(samples, -1), prior.proj_in(noisy), prior.prd_embedding[0].expand(samples, -1)], dim=1)
+        return self.each(noisy.expand(len(self.seen), *noisy.shape), torch.full((1, 1), timestep, device=noisy.device))
+
+    def each(self, noisy: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        """Predict the clean embeddings of ``noisy`` (C, N, d), N for each condition, at ``timesteps``, (C, N) or (1, 1)."""
+        prior, (conditions, samples, _) = self.prior, noisy.shape
+        time = prior.time_embedding(prior.time_proj(timesteps.flatten()).to(noisy.dtype)).unflatten(0, timesteps.shape)
+        noisy = prior.proj_in(noisy)
+        tail = torch.stack([time.expand_as(noisy), noisy, prior.prd_embedding.expand_as(noisy)], dim=2).flatten(0, 1)
         tail = tail + self.tail_positions
-        tail = prior.norm_in(tail) if prior.norm_in is not None else tail
-        hidden = tail.repeat(conditions, 1, 1)  # (C * N, 3, w)
+        hidden = prior.norm_in(tail) if prior.norm_in is not None else tail  # (C * N, 3, w)
         # Only the causal order among the three tails differs from token to token; the text before them is seen by all.
         causal = torch.ones(3, 3, dtype=torch.bool, device=noisy.device).tril().expand(conditions, 1, 3, 3)
         allowed = torch.cat([self.seen.expand(-1, -1, 3, -1), causal], dim=-1).repeat_interleave(samples, dim=0)

@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from creativelib import storage
 from creativelib.generator import load_generator, positive_prompt, with_article
@@ -104,6 +105,27 @@ def test_decode_draws_by_seed_in_any_batch_size(generator):
     assert (torch.tensor(list(again.tobytes())).float() - arrays[1]).abs().max() <= 2
     other = generator.decode(embeddings[1:2], prompt=PROMPT, seed=[7])[0]
     assert other.tobytes() != again.tobytes()
+
+
+def test_a_decoder_with_a_coarse_matrix_starts_from_its_painting(miniature_folders, tmp_path):
+    folder = shutil.copytree(miniature_folders["2.2"], tmp_path / "painting")
+    plain = load_generator(folder, device="cpu")
+    latents = plain.decoder_pipeline.movq.config.latent_channels * 16 * 16
+    source = torch.Generator().manual_seed(0)
+    weight, bias = torch.randn(latents, plain.embedding_dim, generator=source), torch.randn(latents, generator=source)
+    save_file({"weight": weight, "bias": bias}, folder / "decoder/coarse.safetensors")
+    painting = load_generator(folder, device="cpu")
+    embedding, noise = torch.randn(1, plain.embedding_dim, generator=source), torch.Generator().manual_seed(3)
+    signal = painting.decoder_pipeline.scheduler.alphas_cumprod[-1]
+    painted = (weight @ embedding[0] + bias).reshape(1, -1, 16, 16)
+    start = signal.sqrt() * painted + (1 - signal).sqrt() * torch.randn(painted.shape, generator=noise)
+    expected = painting.decoder_pipeline(
+        image_embeds=embedding, negative_image_embeds=painting.zero_image_embedding, height=32, width=32, latents=start,
+        generator=[noise], num_inference_steps=painting.settings.decoder_steps, guidance_scale=painting.settings.decoder_guidance,
+    ).images[0]  # fmt: skip
+    drawn = painting.decode(embedding, seed=3)[0]
+    assert drawn.tobytes() == expected.tobytes() != plain.decode(embedding, seed=3)[0].tobytes()
+    assert plain.coarse is None
 
 
 def test_decode_without_guidance(generator):

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler
 from torch import nn
 
-from creativelib.pocket import autoencoder, clip, decoder, prior, train, training
+from creativelib.pocket import autoencoder, captions, clip, decoder, prior, train, training
 
 
 def regression(model, generator, step):
@@ -93,11 +94,66 @@ def test_pixels_round_trip():
     assert (autoencoder.to_images(autoencoder.to_tensor(images)) == images).all()
 
 
-def test_timesteps_favour_noise():
+def test_timesteps_of_the_decoder_favour_noise():
     t = decoder.draw_timesteps(20000, torch.Generator().manual_seed(0))
-    assert t.min() >= 0 and t.max() == 999
-    assert 0.055 < (t == 999).float().mean() < 0.075
-    assert (t > 500).float().mean() > 0.7
+    assert t.min() >= 0 and t.max() == decoder.START - 1
+    assert 0.72 < (t > decoder.START / 2).float().mean() < 0.78
+
+
+def test_half_of_the_timesteps_of_the_prior_are_those_that_five_steps_ask():
+    schedule = prior.scheduler()
+    schedule.set_timesteps(5)
+    t = prior.draw_timesteps((200, 100), torch.Generator().manual_seed(0))
+    asked = torch.isin(t, schedule.timesteps[:-1])
+    assert schedule.timesteps[-1] == 0 and 0.48 < asked.float().mean() < 0.53
+    assert t[~asked].float().mean() == pytest.approx(500, abs=10)
+
+
+def test_coarse_latents_are_the_least_squares_fit():
+    source = torch.Generator().manual_seed(0)
+    embeddings = torch.randn(4000, 12, generator=source)
+    matrix, bias = torch.randn(8 * 256, 12, generator=source), torch.randn(8 * 256, generator=source)
+    coarse = decoder.fit_coarse(embeddings, (embeddings @ matrix.T + bias).unflatten(1, (8, 16, 16)))
+    found = decoder.paint(coarse, embeddings[:5])
+    wanted = (embeddings[:5] @ matrix.T + bias).unflatten(1, (8, 16, 16))
+    assert float((found - wanted).square().mean() / wanted.square().mean()) < 1e-3  # the ridge shrinks by two hundredths
+    assert torch.allclose(coarse["bias"], bias, atol=0.3)
+
+
+def test_the_decoder_starts_in_the_schedule_it_was_trained_on():
+    whole, cut = DDIMScheduler(beta_schedule="squaredcos_cap_v2"), decoder.scheduler()
+    assert torch.allclose(cut.alphas_cumprod, whole.alphas_cumprod[: decoder.START])
+    cut.set_timesteps(15)
+    assert cut.timesteps[0] == decoder.START - 1 and len(cut.timesteps) == 15
+
+
+def test_a_caption_fits_the_pictures_that_it_is_learned_with():
+    records = [
+        {"label": "fire engine", "tags": ["truck"], "nouns": ["vehicle"], "style": "flat"},
+        {"label": "taxi", "tags": ["car"], "nouns": ["vehicle"], "style": "flat"},
+        {"label": "taxi", "tags": ["car"], "nouns": ["vehicle"], "style": "3d"},
+        {"label": "apple", "tags": [], "nouns": ["fruit"], "style": "flat"},
+    ]
+    rows = {key: value.tolist() for key, value in captions.pictures_of(records).items()}
+    assert rows["vehicle", None] == rows["means of transport", None] == [0, 1, 2] and rows["vehicle", "flat"] == [0, 1]
+    assert rows["taxi", "3d"] == [2] and rows["car", None] == [1, 2] and rows["fruit", None] == [3]
+    for row, record in enumerate(records):
+        for step in range(50):
+            drawn = captions.draw(record, training.step_generator(0, step))
+            assert row in rows[drawn.phrase, drawn.style] and drawn.phrase in drawn.text
+
+
+def test_subjects_are_drawn_three_times_as_often():
+    records = [{"nouns": [noun]} for noun in ["vehicle"] * 4 + ["tool"] * 4]
+    weights = captions.sampling_weights(records)
+    assert weights.sum() == pytest.approx(1) and float(weights[0] / weights[-1]) == pytest.approx(3)
+
+
+def test_words_that_no_caption_holds_are_whole_tokens():
+    words = clip.depictable_words(["boat", "flying saucer", "lamp"], count=40)
+    assert "barge" in words and not {"boat", "lamp"} & set(words) and len(words) == 40
+    tokens = clip.train_tokenizer(["boat", "flying saucer", "lamp"], words)
+    assert tokens.tokenize("barge") == ["barge</w>"]
 
 
 def test_a_new_prior_is_not_constant():

@@ -44,6 +44,18 @@ def test_cached_prior_equals_the_plain_model_for_prompts_of_any_length(generator
         torch.testing.assert_close(row, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_each_sample_can_have_its_own_timestep(generator):
+    conditions = [generator.encode_text(prompt) for prompt in ("a vehicle", PROMPT)]
+    noisy = torch.randn(2, 3, generator.embedding_dim, generator=torch.Generator().manual_seed(0))
+    times = torch.tensor([[0, 250, 999], [7, 499, 750]])
+    cached = CachedPrior(generator.prior, conditions)
+    found = cached.each(noisy, times)
+    for c, row in enumerate(times.tolist()):
+        for n, timestep in enumerate(row):
+            torch.testing.assert_close(found[c, n], cached(noisy[c, n : n + 1], timestep)[c, 0], rtol=1e-4, atol=1e-5)
+    assert (found - cached.each(noisy, times.flip(1))).abs().max() > 1e-3  # the timestep matters
+
+
 def test_gradient_equals_that_of_the_plain_model(generator):
     condition = generator.encode_text(PROMPT)
     noisy = torch.randn(2, generator.embedding_dim, generator=torch.Generator().manual_seed(0))

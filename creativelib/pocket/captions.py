@@ -1,8 +1,12 @@
 """What a picture of the corpus is called: random captions from its label, tags, nouns and style, in many templates."""
 
+from collections import Counter
+from typing import NamedTuple
+
 import torch
 
 from creativelib.generator import with_article
+from creativelib.pocket.taxonomy import SUBJECTS
 
 SYNONYMS = {
     "vehicle": ("vehicle", "vehicle", "means of transport"),
@@ -53,15 +57,39 @@ def subject_phrase(record: dict, generator: torch.Generator) -> str:
     return pick(record["tags"], generator)
 
 
-def caption(record: dict, generator: torch.Generator) -> str:
+class Caption(NamedTuple):
+    """A caption, the phrase that it is made from, and the style that it names, or ``None``."""
+
+    text: str
+    phrase: str
+    style: str | None
+
+
+def draw(record: dict, generator: torch.Generator) -> Caption:
     """One random caption of one record of the corpus."""
-    words = subject_phrase(record, generator)
-    style = float(torch.rand(1, generator=generator))
-    if style < 0.25:
+    words = phrase = subject_phrase(record, generator)
+    named = float(torch.rand(1, generator=generator))
+    if named < 0.25:
         words = f"{record['style']} {words}"
-    elif style < 0.35:
+    elif named < 0.35:
         words = f"{words}, {record['style']} style"
-    return fill(pick(TEMPLATES, generator), words)
+    return Caption(fill(pick(TEMPLATES, generator), words), phrase, record["style"] if named < 0.35 else None)
+
+
+def caption(record: dict, generator: torch.Generator) -> str:
+    """The text of ``draw``."""
+    return draw(record, generator).text
+
+
+def pictures_of(records: list[dict]) -> dict[tuple[str, str | None], torch.Tensor]:
+    """Rows of the records that a caption fits as well: by ``(phrase, style)``, and by ``(phrase, None)`` in any style."""
+    rows: dict[tuple[str, str | None], list[int]] = {}
+    for row, record in enumerate(records):
+        nouns = {word for noun in record["nouns"] for word in SYNONYMS.get(noun, (noun,))}
+        for phrase in {record["label"], *record["tags"], *nouns}:
+            for style in (record["style"], None):
+                rows.setdefault((phrase, style), []).append(row)
+    return {key: torch.tensor(fitting) for key, fitting in rows.items()}
 
 
 def all_phrases(records: list[dict]) -> list[str]:
@@ -74,9 +102,10 @@ def all_phrases(records: list[dict]) -> list[str]:
 
 
 def sampling_weights(records: list[dict]) -> torch.Tensor:
-    """Probability of each record in training, (N,): thin subjects more often, by the square root of how thin they are."""
-    counts: dict[str, int] = {}
-    for record in records:
-        counts[record["nouns"][0]] = counts.get(record["nouns"][0], 0) + 1
-    weights = torch.tensor([counts[record["nouns"][0]] ** -0.5 for record in records])
+    """Probability of each record in training, (N,): thin nouns more often, by the square root of how thin they are, and the
+    paper's eight subjects three times as often as other things.
+    """
+    nouns = [record["nouns"][0] for record in records]
+    counts = Counter(nouns)
+    weights = torch.tensor([counts[noun] ** -0.5 * (3.0 if noun in SUBJECTS else 1.0) for noun in nouns])
     return weights / weights.sum()

@@ -121,12 +121,12 @@ def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
 
 
 def build(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGeneration:
-    """A new checker for ``tokenizer``: 5 vision layers of width 192, 3 language layers of width 128."""
+    """A new checker for ``tokenizer``: 4 vision layers of width 160, 3 language layers of width 128."""
     vision = CLIPVisionConfig(
-        hidden_size=192,
-        intermediate_size=512,
-        num_hidden_layers=5,
-        num_attention_heads=3,
+        hidden_size=160,
+        intermediate_size=384,
+        num_hidden_layers=4,
+        num_attention_heads=4,
         image_size=corpus.SIZE,
         patch_size=PATCH,
         projection_dim=128,
@@ -674,10 +674,10 @@ def train(
     check_pictures(images)
     if not len(images) == len(records) == len(features):
         raise ValueError(f"images, records and features must be as many: got {len(images)}, {len(records)}, {len(features)}.")
-    kept = [i for i, record in enumerate(records) if record["split"] == "train"]
-    if not kept:
+    kept, known, weights = training.training_split(records)
+    if not known:
         raise ValueError('No record has the split "train": build the corpus with make pocket-corpus.')
-    shown, known = images[kept], [records[i] for i in kept]
+    shown = images[kept.numpy()]
     seen = features[kept].float()
     seen = ((seen - seen.mean(0)) / (seen.std(0, correction=0) + 1e-3)).clamp(-6, 6)
     names = sorted({record["nouns"][0] for record in known})
@@ -694,8 +694,6 @@ def train(
         learner = Learner(model, eyes).to(device)
     eye_steps = steps if eye_steps is None else eye_steps
     refusals = Refusals(known)
-    weights = captions.sampling_weights(known)
-    weights = weights * torch.tensor([3.0 if record["nouns"][0] in taxonomy.SUBJECTS else 1.0 for record in known])
     assistant = tokenizer.convert_tokens_to_ids(ASSISTANT)
     yes, no = answer_ids(tokenizer)
     bad = batch // 4

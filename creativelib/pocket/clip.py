@@ -1,13 +1,7 @@
-"""The CLIP pair of Pocket Kandinsky: a text and an image encoder into one space of 320 dimensions.
+"""The CLIP pair of Pocket Kandinsky: a tokenizer, a text and an image encoder into the space of ``pocket.space``.
 
-Made in two steps, because nine thousand drawings are too few to learn from scratch what things look like:
-
-1. *The space.* A small projection of what an ImageNet network sees (its pooled features) and of a 16 x 16 thumbnail (layout
-   and colour) is trained together with the text encoder: multi-positive contrastive loss (a drawing matches every caption of
-   its concept, and of its noun), plus reconstruction of both inputs from the embedding, so that the embedding keeps what
-   the picture looks like and not only what it shows. A linear read-out of sentence embeddings puts unseen words near
-   known ones.
-2. *The image encoder.* A vision transformer learns to produce those embeddings from pixels alone.
+Both encoders learn to land near embeddings that are given: the text encoder near the pictures that a caption fits, the image
+encoder, a vision transformer that sees pixels alone, at the embedding of its picture.
 """
 
 import json
@@ -28,18 +22,30 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
-from creativelib.pocket import captions, corpus, teachers, training
+from creativelib.pocket import captions, corpus, space, teachers, training
 from creativelib.pocket.autoencoder import to_tensor
 
-DIM = 320
+DIM = space.DIM
 MAX_TOKENS = 32
 VOCABULARY = 6144
 IMAGE_MEAN = IMAGE_STD = [0.5, 0.5, 0.5]
 CLIP_PATTERN = r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
 
 
-def train_tokenizer(phrases: list[str]) -> CLIPTokenizer:
-    """A CLIP tokenizer (byte-level BPE) whose vocabulary is made from ``phrases``; any text tokenises, rare words in pieces."""
+def depictable_words(phrases: list[str], count: int = 1200) -> list[str]:
+    """English words that no phrase holds and that mean something near to one: "lantern", "canoe". Made from the vocabulary
+    of the sentence teacher, so that a user's own word is one token which starts in a sensible place.
+    """
+    known = {word for phrase in phrases for word in re.findall(r"[a-z]+", phrase.lower())}
+    words = sorted(word for word in teachers.vocabulary() if re.fullmatch(r"[a-z]{3,}", word) and word not in known)
+    near = (teachers.sentence_features(words) @ teachers.sentence_features(phrases).T).max(1).values
+    return sorted(words[i] for i in near.topk(min(count, len(words))).indices.tolist())
+
+
+def train_tokenizer(phrases: list[str], words: list[str] = ()) -> CLIPTokenizer:
+    """A CLIP tokenizer (byte-level BPE) whose vocabulary is made from ``phrases`` and holds each of ``words`` whole, as far as
+    there is room; any text tokenises, rare words in pieces.
+    """
     trainer_model = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     trainer_model.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     trainer_model.pre_tokenizer = pre_tokenizers.Sequence(
@@ -56,7 +62,7 @@ def train_tokenizer(phrases: list[str]) -> CLIPTokenizer:
         show_progress=False,
     )
     templates = [template.format(a="a", x="") for template in captions.TEMPLATES]
-    trainer_model.train_from_iterator(phrases + 50 * templates + ["a an the of"] * 50, trainer)
+    trainer_model.train_from_iterator([*phrases, *(50 * templates), *(50 * ["a an the of"]), *(4 * list(words))], trainer)
     state = json.loads(trainer_model.to_str())["model"]
     vocabulary = dict(sorted(state["vocab"].items(), key=lambda item: item[1]))
     for byte in pre_tokenizers.ByteLevel.alphabet():  # every byte, inside and at the end of a word
@@ -75,7 +81,7 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
             vocab_size=len(tokenizer),
             hidden_size=DIM,
             intermediate_size=2 * DIM,
-            num_hidden_layers=3,
+            num_hidden_layers=2,
             num_attention_heads=5,
             max_position_embeddings=MAX_TOKENS,
             projection_dim=DIM,
@@ -87,12 +93,12 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
 
 
 def build_image_encoder() -> CLIPVisionModelWithProjection:
-    """A new image encoder: 128 px in patches of 16, 5 layers of width 256."""
+    """A new image encoder: 128 px in patches of 16, 4 layers of width 256."""
     return CLIPVisionModelWithProjection(
         CLIPVisionConfig(
             hidden_size=256,
             intermediate_size=1024,
-            num_hidden_layers=5,
+            num_hidden_layers=4,
             num_attention_heads=4,
             image_size=corpus.SIZE,
             patch_size=16,
@@ -105,55 +111,6 @@ def image_processor() -> CLIPImageProcessor:
     """Resize to 128 px and scale to [-1, 1]: mid grey is the zero image that diffusers' pipelines take as *unconditional*."""
     size = {"height": corpus.SIZE, "width": corpus.SIZE}
     return CLIPImageProcessor(size=size, crop_size=size, do_center_crop=False, image_mean=IMAGE_MEAN, image_std=IMAGE_STD)
-
-
-def thumbnails(images: np.ndarray, side: int = 16) -> torch.Tensor:
-    """Pictures (N, 128, 128, 3) uint8 averaged to side x side, flat, in [-1, 1]: (N, 3 * side * side)."""
-    step = corpus.SIZE // side
-    small = images.reshape(len(images), side, step, side, step, 3).mean((2, 4), dtype=np.float32)
-    return torch.from_numpy(small / 127.5 - 1).flatten(1)
-
-
-def cached_features(images: np.ndarray, path: Path, device: str) -> torch.Tensor:
-    """ImageNet features (N, 1280) of the pictures, kept in ``path``: they take minutes on a CPU."""
-    if not path.exists():
-        torch.save(teachers.image_features(images, 0, corpus.SIZE, device), path)
-    return torch.load(path, weights_only=True)
-
-
-class Space(nn.Module):
-    """The joint space: projection of the teacher's view of a picture, and the read-outs that keep it informative."""
-
-    def __init__(self, features: int, thumbnail: int, sentence: int = 384):
-        super().__init__()
-        self.norm = nn.LayerNorm(features)
-        self.encode_features = nn.Sequential(nn.Linear(features, 768), nn.GELU(), nn.Dropout(0.1))
-        self.encode_thumbnail = nn.Sequential(nn.Linear(thumbnail, 768), nn.GELU())
-        self.project = nn.Sequential(nn.LayerNorm(1536), nn.Linear(1536, 768), nn.GELU(), nn.Linear(768, DIM))
-        self.read_features = nn.Sequential(nn.Linear(DIM, 768), nn.GELU(), nn.Linear(768, features))
-        self.read_thumbnail = nn.Sequential(nn.Linear(DIM, 768), nn.GELU(), nn.Linear(768, thumbnail))
-        self.read_sentence = nn.Linear(DIM, sentence)
-        self.log_temperature = nn.Parameter(torch.tensor(2.3))
-
-    def forward(self, features: torch.Tensor, thumbnail: torch.Tensor) -> torch.Tensor:
-        """Embeddings (N, 320), unit length times sqrt(320), of features (N, f) and thumbnails (N, t)."""
-        hidden = torch.cat([self.encode_features(self.norm(features)), self.encode_thumbnail(thumbnail)], -1)
-        return functional.normalize(self.project(hidden), dim=-1) * DIM**0.5
-
-
-class Joint(nn.Module):
-    """What step 1 trains."""
-
-    def __init__(self, text_encoder: CLIPTextModelWithProjection, space: Space):
-        super().__init__()
-        self.text_encoder, self.space = text_encoder, space
-
-
-def views(images: np.ndarray) -> list[np.ndarray]:
-    """Each picture as it is, and mirrored and moved a few pixels: two arrays like ``images``."""
-    moved = np.full_like(images, 255)
-    moved[:, 3:, 4:] = images[:, :-3, :-4]
-    return [images, np.ascontiguousarray(moved[:, :, ::-1])]
 
 
 def initialise_tokens(text_encoder: CLIPTextModelWithProjection, tokenizer: CLIPTokenizer) -> None:
@@ -172,87 +129,54 @@ def initialise_tokens(text_encoder: CLIPTextModelWithProjection, tokenizer: CLIP
         table[list(words)] = start / start.std() * 0.02
 
 
-def train_space(images: np.ndarray, records: list[dict], work: Path, device: str, steps: int, batch: int = 96, seed: int = 0):
-    """Step 1. Returns tokenizer, text encoder, and the teacher embeddings (views, N, 320) of *all* pictures.
+def train_text_encoder(
+    records: list[dict], embeddings: torch.Tensor, work: Path, device: str, steps: int, batch: int = 96, seed: int = 0
+) -> tuple[CLIPTokenizer, CLIPTextModelWithProjection]:
+    """Train tokenizer and text encoder to land near the embeddings (views, N, 320) of the pictures, which stay as they are.
 
-    Only records of the training split are drawn from; the held-out ones are embedded, never learned from.
+    Contrastive, plus a linear read-out of sentence embeddings for every phrase and every word of ``depictable_words``, so
+    that words which no caption holds land near those that mean something alike.
     """
     work = Path(work)
-    shots = views(images)
-    features = torch.stack([cached_features(shot, work / f"features-lite0-view{v}.pt", device) for v, shot in enumerate(shots)])
-    thumbs = torch.stack([thumbnails(shot) for shot in shots])
-    training_index = torch.tensor([i for i, record in enumerate(records) if record["split"] == "train"])
-    mean, std = features[0][training_index].mean(0), features[0][training_index].std(0) + 1e-3
-    features = (features - mean) / std
-
-    kept = [records[i] for i in training_index.tolist()]
-    phrases = captions.all_phrases(kept)
-    tokenizer = train_tokenizer(phrases)
+    kept, chosen, weights = training.training_split(records)
+    phrases = captions.all_phrases(chosen)
+    words = depictable_words(phrases)
+    tokenizer = train_tokenizer(phrases, words)
     torch.manual_seed(seed)
     text_encoder = build_text_encoder(tokenizer)
     initialise_tokens(text_encoder, tokenizer)
+    phrases = phrases + words
     sentences = teachers.sentence_features(phrases)
     phrase_ids = tokenizer(phrases, padding="max_length", max_length=12, truncation=True, return_tensors="pt").input_ids
-    model = Joint(text_encoder, Space(features.shape[-1], thumbs.shape[-1])).to(device)
-    weights = captions.sampling_weights(kept)
-    concept_ids = {concept: i for i, concept in enumerate(sorted({r["label"] for r in kept}))}
-    noun_ids = {noun: i for i, noun in enumerate(sorted({noun for r in kept for noun in r["nouns"]}))}
-    concepts = torch.tensor([concept_ids[r["label"]] for r in kept])
-    nouns = torch.zeros(len(kept), len(noun_ids))
-    for row, record in enumerate(kept):
-        nouns[row, [noun_ids[noun] for noun in record["nouns"]]] = 1
+    concepts, nouns = space.meanings(chosen)
+    temperature = nn.Parameter(torch.tensor(2.3))
+    model = nn.ModuleDict({"text": text_encoder, "read": nn.Linear(DIM, sentences.shape[1])}).to(device)
+    model.register_parameter("log_temperature", temperature)
 
-    def loss_of(model: Joint, generator: torch.Generator, step: int) -> tuple[torch.Tensor, dict]:
+    def loss_of(model: nn.Module, generator: torch.Generator, step: int) -> tuple[torch.Tensor, dict]:
         rows = torch.multinomial(weights, batch, replacement=True, generator=generator)
-        view = torch.randint(len(shots), (batch,), generator=generator)
-        where = training_index[rows]
-        seen, small = features[view, where].to(device), thumbs[view, where].to(device)
-        jitter = 0.1 * torch.randn(seen.shape, generator=generator).to(device)
-        embedding = model.space(seen + jitter, small)
-        noisy = embedding + 0.15 * torch.randn(embedding.shape, generator=generator).to(device)
-        feature_loss = functional.mse_loss(model.space.read_features(noisy), seen)
-        thumbnail_loss = functional.mse_loss(model.space.read_thumbnail(noisy), small)
-
-        words = [captions.caption(kept[row], generator) for row in rows.tolist()]
-        tokens = tokenizer(words, padding="longest", max_length=MAX_TOKENS, truncation=True, return_tensors="pt").to(device)
-        text = model.text_encoder(tokens.input_ids).text_embeds
-        same = (concepts[rows][:, None] == concepts[rows][None]).float()
-        related = (nouns[rows] @ nouns[rows].T > 0).float()
-        target = same + 0.15 * related
-        target = (target / target.sum(1, keepdim=True)).to(device)
-        scale = model.space.log_temperature.clamp(max=3.4).exp()
-        logits = scale * functional.normalize(text, dim=-1) @ functional.normalize(embedding, dim=-1).T
-        contrastive = 0.5 * (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target))
-
+        view = torch.randint(len(embeddings), (batch,), generator=generator)
+        picture = functional.normalize(embeddings[view, kept[rows]].to(device), dim=-1)
+        said = [captions.caption(chosen[row], generator) for row in rows.tolist()]
+        tokens = tokenizer(said, padding="longest", max_length=MAX_TOKENS, truncation=True, return_tensors="pt").to(device)
+        text = model["text"](tokens.input_ids).text_embeds
+        scale = model.log_temperature.clamp(max=3.4).exp()
+        logits = scale * functional.normalize(text, dim=-1) @ picture.T
+        contrastive = space.contrastive_loss(logits, concepts[rows], nouns[rows])
         some = torch.randint(len(phrases), (64,), generator=generator)
-        hidden = model.text_encoder(phrase_ids[some].to(device)).text_embeds
-        read = model.space.read_sentence(functional.normalize(hidden, dim=-1) * DIM**0.5)
-        sentence_loss = 1 - functional.cosine_similarity(read, sentences[some].to(device)).mean()
-        # text and image embeddings of one picture should also agree in length: the prior and the anchor loss use the cosine,
-        # the text encoder's scale is free, so it is tied here
+        hidden = model["text"](phrase_ids[some].to(device)).text_embeds
+        read = model["read"](functional.normalize(hidden, dim=-1) * DIM**0.5)
+        sentence = 1 - functional.cosine_similarity(read, sentences[some].to(device)).mean()
+        # the cosine leaves the length free; the prior reads it, so it is tied to the pictures'
         length = (text.norm(dim=-1) / DIM**0.5 - 1).square().mean()
-        loss = contrastive + feature_loss + 6 * thumbnail_loss + sentence_loss + 0.1 * length
         hit = float((logits.argmax(1).cpu() == torch.arange(batch)).float().mean())
-        figures = {"contrastive": float(contrastive.detach()), "features": float(feature_loss.detach())}
-        figures |= {"thumbnail": float(thumbnail_loss.detach()), "sentence": float(sentence_loss.detach()), "hit": hit}
-        return loss, figures
+        figures = {"contrastive": float(contrastive.detach()), "sentence": float(sentence.detach()), "hit": hit}
+        return contrastive + sentence + 0.1 * length, figures
 
-    training.train("clip-space", model, loss_of, work=work, steps=steps, peak_lr=1e-3, seed=seed)
-    starts = range(0, len(images), 512)
-    with torch.no_grad():
-        parts = [
-            [model.space(features[v, i : i + 512].to(device), thumbs[v, i : i + 512].to(device)).cpu() for i in starts]
-            for v in range(len(shots))
-        ]
-        embeddings = torch.stack([torch.cat(part) for part in parts])
-        gray = np.full((1, corpus.SIZE, corpus.SIZE, 3), 127, np.uint8)
-        gray_features = (teachers.image_features(gray, 0, corpus.SIZE, device) - mean) / std
-        zero = model.space(gray_features.to(device), thumbnails(gray).to(device)).cpu()
-    torch.save({"embeddings": embeddings, "zero": zero, "mean": mean, "std": std}, work / "embeddings.pt")
-    torch.save({k: v.cpu() for k, v in model.space.state_dict().items()}, work / "space.pt")
+    training.train("clip-text", model, loss_of, work=work, steps=steps, peak_lr=1e-3, seed=seed)
     text_encoder.eval().save_pretrained(work / "text_encoder")
     tokenizer.save_pretrained(work / "tokenizer")
-    return tokenizer, text_encoder, embeddings
+    return tokenizer, text_encoder
 
 
 def embed_some_patches(model: CLIPVisionModelWithProjection, pixels: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
@@ -280,8 +204,7 @@ def train_image_encoder(
     """Step 2: a vision transformer learns the teacher embeddings (views, N, 320) from pixels. Returns it."""
     torch.manual_seed(seed)
     model = build_image_encoder().to(device)
-    kept = torch.tensor([i for i, record in enumerate(records) if record["split"] == "train"])
-    weights = captions.sampling_weights([records[i] for i in kept.tolist()])
+    kept, _, weights = training.training_split(records)
 
     def loss_of(model: nn.Module, generator: torch.Generator, step: int) -> tuple[torch.Tensor, dict]:
         rows = kept[torch.multinomial(weights, batch, replacement=True, generator=generator)]
@@ -289,7 +212,7 @@ def train_image_encoder(
         pictures = np.empty((batch, *images.shape[1:]), np.uint8)
         for v in range(embeddings.shape[0]):
             mask = (view == v).numpy()
-            pictures[mask] = views(images[rows[mask].numpy()])[v]
+            pictures[mask] = space.views(images[rows[mask].numpy()])[v]
         pixels = to_tensor(pictures).to(device)
         pixels = pixels + 0.05 * torch.randn(pixels.shape, generator=generator).to(device)
         target = embeddings[view, rows].to(device)

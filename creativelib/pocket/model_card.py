@@ -38,7 +38,9 @@ def render(result: dict) -> str:
         "# Model card: Pocket Kandinsky",
         "",
         "A small two-stage text-to-image model of the *icon world* in the format of Kandinsky 2.2: text -> diffusion prior ->",
-        "image embedding -> diffusion decoder -> 128 px picture, with a small vision-language checker. Made for teaching and for",
+        "image embedding -> decoder (one matrix that paints coarsely, then diffusion) -> 128 px picture, with a small",
+        "vision-language checker. diffusers' own decoder pipeline loads it too, but starts from noise alone and draws worse",
+        "than `creativelib`, which gives it the coarse picture as `latents`. Made for teaching and for",
         "trying the method of *Creative Image Generation with Diffusion Model* on a laptop; it knows icons and nothing else.",
         "",
         "This page is generated from `evaluation.json` by `make pocket-evaluate`; nothing in it is typed by hand.",
@@ -46,6 +48,7 @@ def render(result: dict) -> str:
         f"Trained on: {result['training']['device']}, torch {result['training']['torch']}; steps of each stage: "
         + ", ".join(f"{name} {steps:,}" for name, steps in result["training"]["steps"].items())
         + f". Measured on: {result['machine']}.",
+        *(["", result["training"]["history"]] if result["training"].get("history") else []),
         "",
         "## What was aimed at, and what was reached",
         "",

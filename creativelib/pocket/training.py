@@ -11,10 +11,19 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm.auto import tqdm
 
+from creativelib.pocket import captions
+
 
 def step_generator(seed: int, step: int, device: str = "cpu") -> torch.Generator:
     """Randomness of one step, from its number alone: a resumed run needs no saved state to go on as if never stopped."""
     return torch.Generator(device).manual_seed((seed * 1_000_003 + step) % 2**63)
+
+
+def training_split(records: list[dict]) -> tuple[torch.Tensor, list[dict], torch.Tensor]:
+    """Indices (n,) of the records that may be learned from, those records, and how often each is drawn, (n,)."""
+    kept = torch.tensor([i for i, record in enumerate(records) if record["split"] == "train"])
+    chosen = [records[i] for i in kept.tolist()]
+    return kept, chosen, captions.sampling_weights(chosen)
 
 
 def autocast(device: torch.device):
@@ -52,7 +61,7 @@ def train(
     """
     device = next(model.parameters()).device
     parameters = {key: p for key, p in model.named_parameters() if p.requires_grad}
-    optimizer = torch.optim.AdamW(parameters.values(), lr=peak_lr, betas=(0.9, 0.99), weight_decay=weight_decay)
+    optimizer = torch.optim.AdamW(parameters.values(), lr=peak_lr, betas=(0.9, 0.99), weight_decay=weight_decay, fused=True)
     average = {key: p.detach().clone() for key, p in parameters.items()}
     path = Path(work) / "checkpoints" / f"{name}.safetensors"
     log = Path(work) / "logs" / f"{name}.csv"

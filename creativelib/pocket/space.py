@@ -1,0 +1,144 @@
+"""The embedding space of Pocket Kandinsky: what a picture shows, and what it looks like, in 320 numbers.
+
+Nine thousand drawings are too few to learn from scratch what things look like, so a small network reads two finished
+descriptions of a picture: what an ImageNet network sees in it (pooled features), and its own latents (layout and colour). It
+is trained so that
+
+- a picture lies near the words for it (multi-positive contrastive loss against sentence embeddings of its captions),
+- both descriptions can be read back from the embedding, the latents by a *linear* map: what the decoder has to paint is
+  then one matrix away from what it is given. With a read-out of a 16 x 16 thumbnail by a network instead, a regression
+  from the embedding explained half of the latents of held-out renderings, and the decoder learned to listen slowly.
+
+The text and the image encoder (``clip``) are then trained to land in this space.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from creativelib.pocket import captions, corpus, teachers, training
+
+DIM = 320
+LATENTS_WEIGHT = 2.0  # of the read-back of the latents beside the contrastive loss and that of the features
+
+
+class Space(nn.Module):
+    """The projection of the two descriptions of a picture, and the read-outs that keep it informative."""
+
+    def __init__(self, features: int, latents: int, sentence: int = 384):
+        super().__init__()
+        self.norm = nn.LayerNorm(features)
+        self.encode_features = nn.Sequential(nn.Linear(features, 768), nn.GELU(), nn.Dropout(0.1))
+        self.encode_latents = nn.Sequential(nn.Linear(latents, 1024), nn.GELU(), nn.Dropout(0.1))
+        self.project = nn.Sequential(nn.LayerNorm(1792), nn.Linear(1792, 1024), nn.GELU(), nn.Linear(1024, DIM))
+        self.shortcut = nn.Linear(latents, DIM)  # what is read back linearly is best written linearly
+        self.read_features = nn.Sequential(nn.Linear(DIM, 768), nn.GELU(), nn.Linear(768, features))
+        self.read_latents = nn.Linear(DIM, latents)
+        self.read_sentence = nn.Sequential(nn.Linear(sentence, 768), nn.GELU(), nn.Linear(768, DIM))
+        self.log_temperature = nn.Parameter(torch.tensor(2.3))
+
+    def forward(self, features: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+        """Embeddings (N, 320), unit length times sqrt(320), of standardised features (N, f) and flat latents (N, l)."""
+        hidden = torch.cat([self.encode_features(self.norm(features)), self.encode_latents(latents)], -1)
+        return functional.normalize(self.project(hidden) + self.shortcut(latents), dim=-1) * DIM**0.5
+
+
+def views(images: np.ndarray) -> list[np.ndarray]:
+    """Each picture as it is, and mirrored and moved a few pixels: two arrays like ``images``."""
+    moved = np.full_like(images, 255)
+    moved[:, 3:, 4:] = images[:, :-3, :-4]
+    return [images, np.ascontiguousarray(moved[:, :, ::-1])]
+
+
+def cached_features(images: np.ndarray, path: Path, device: str) -> torch.Tensor:
+    """ImageNet features (N, 1280) of the pictures, kept in ``path``: they take minutes on a CPU."""
+    if not path.exists():
+        torch.save(teachers.image_features(images, 0, corpus.SIZE, device), path)
+    return torch.load(path, weights_only=True)
+
+
+def contrastive_loss(logits: torch.Tensor, concepts: torch.Tensor, nouns: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy both ways of logits (N, N); a picture belongs to every caption of its concept, and a little to those
+    of its noun. concepts: (N,) ids; nouns: (N, number of nouns), 0 or 1.
+    """
+    target = (concepts[:, None] == concepts[None]).float() + 0.15 * (nouns @ nouns.T > 0).float()
+    target = (target / target.sum(1, keepdim=True)).to(logits.device)
+    return 0.5 * (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target))
+
+
+def meanings(records: list[dict]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Concept ids (N,) and nouns (N, number of nouns) of the records, for ``contrastive_loss``."""
+    concept_ids = {concept: i for i, concept in enumerate(sorted({record["label"] for record in records}))}
+    noun_ids = {noun: i for i, noun in enumerate(sorted({noun for record in records for noun in record["nouns"]}))}
+    nouns = torch.zeros(len(records), len(noun_ids))
+    for row, record in enumerate(records):
+        nouns[row, [noun_ids[noun] for noun in record["nouns"]]] = 1
+    return torch.tensor([concept_ids[record["label"]] for record in records]), nouns
+
+
+def train(
+    images: np.ndarray,
+    records: list[dict],
+    latents: torch.Tensor,
+    zero_latents: torch.Tensor,
+    work: Path,
+    device: str,
+    steps: int,
+    batch: int = 256,
+    seed: int = 0,
+) -> torch.Tensor:
+    """Train the space and return the embeddings (views, N, 320) of *all* pictures; written to ``work/embeddings.pt``.
+
+    latents: (views, N, 8, 16, 16); zero_latents: (1, 8, 16, 16), those of the mid-grey picture, whose embedding is
+    diffusers' *unconditional*. Only the training split is learned from; the held-out pictures are embedded.
+    """
+    features = torch.stack(
+        [cached_features(shot, work / f"features-lite0-view{v}.pt", device) for v, shot in enumerate(views(images))]
+    )
+    flat = latents.flatten(2)
+    training_index, kept, weights = training.training_split(records)
+    mean, std = features[0][training_index].mean(0), features[0][training_index].std(0) + 1e-3
+    features = (features - mean) / std
+    concepts, nouns = meanings(kept)
+    phrases = captions.all_phrases(kept)
+    row_of = {phrase: i for i, phrase in enumerate(phrases)}
+    sentences = teachers.sentence_features(phrases)
+    torch.manual_seed(seed)
+    model = Space(features.shape[-1], flat.shape[-1], sentences.shape[-1]).to(device)
+
+    def loss_of(model: Space, generator: torch.Generator, step: int) -> tuple[torch.Tensor, dict]:
+        rows = torch.multinomial(weights, batch, replacement=True, generator=generator)
+        view = torch.randint(len(features), (batch,), generator=generator)
+        where = training_index[rows]
+        seen, look = features[view, where].to(device), flat[view, where].to(device).float()
+        said = [row_of[captions.subject_phrase(kept[row], generator)] for row in rows.tolist()]
+        jitter = 0.2 * torch.randn(seen.shape, generator=generator).to(device)
+        embedding = model(seen + jitter, look)
+        noisy = embedding + 0.15 * torch.randn(embedding.shape, generator=generator).to(device)
+        feature_loss = functional.mse_loss(model.read_features(noisy), seen)
+        latent_loss = functional.mse_loss(model.read_latents(noisy), look)
+        text = functional.normalize(model.read_sentence(sentences[said].to(device)), dim=-1)
+        scale = model.log_temperature.clamp(max=3.4).exp()
+        contrastive = contrastive_loss(scale * text @ functional.normalize(embedding, dim=-1).T, concepts[rows], nouns[rows])
+        loss = contrastive + feature_loss + LATENTS_WEIGHT * latent_loss
+        figures = {"contrastive": contrastive, "features": feature_loss, "latents": latent_loss}
+        return loss, {name: float(value.detach()) for name, value in figures.items()}
+
+    training.train("space", model, loss_of, work=work, steps=steps, peak_lr=1e-3, seed=seed, weight_decay=0.05)
+    starts = range(0, len(images), 512)
+
+    @torch.no_grad()
+    def embed(features: torch.Tensor, flat: torch.Tensor) -> torch.Tensor:
+        parts = [model(features[i : i + 512].to(device), flat[i : i + 512].to(device).float()).cpu() for i in starts]
+        return torch.cat(parts)
+
+    embeddings = torch.stack([embed(features[v], flat[v]) for v in range(len(features))])
+    grey = np.full((1, corpus.SIZE, corpus.SIZE, 3), 127, np.uint8)
+    grey_features = (teachers.image_features(grey, 0, corpus.SIZE, device) - mean) / std
+    zero = embed(grey_features, zero_latents.flatten(1))
+    torch.save({"embeddings": embeddings, "zero": zero}, work / "embeddings.pt")
+    torch.save({k: v.cpu() for k, v in model.state_dict().items()} | {"mean": mean, "std": std}, work / "space.pt")
+    return embeddings
