@@ -1,8 +1,9 @@
 """The project's figures: made from arrays, independent of any display, returned as matplotlib figures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -37,17 +38,64 @@ def before_after(
 
 
 def cloud(typicality: TypicalityModel, baseline: torch.Tensor, current: torch.Tensor, title: str = "") -> Figure:
-    """Fig. 3: baseline and current embeddings (N, d) in the first two principal directions of the baseline."""
-    if typicality.dims < 2:
-        raise ValueError("typicality: has 1 dimension; fit it with dims=2 or more to draw a plane")
+    """Baseline and current embeddings (N, d) in the first two principal directions of the baseline."""
     figure = Figure(figsize=(4.6, 4.2), layout="constrained")
     axis = figure.subplots()
-    for embeddings, colour, mark, label in ((baseline, BASELINE, "o", "baseline"), (current, CURRENT, "x", "current")):
-        points = typicality.transform(embeddings.detach().cpu().float())[:, :2]
-        face = {"linewidths": 0} if mark == "o" else {}
-        axis.scatter(
-            points[:, 0], points[:, 1], s=12, c=colour, marker=mark, alpha=0.6, label=f"{label} ({len(points)})", **face
-        )
+    _scatter(axis, _plane(typicality, baseline), _plane(typicality, current))
     axis.set(xlabel="principal direction 1", ylabel="principal direction 2", title=title, aspect="equal")
     axis.legend(loc="best", fontsize=8)
     return figure
+
+
+def evolution(
+    typicality: TypicalityModel,
+    baseline: torch.Tensor,
+    current: Mapping[int, torch.Tensor],
+    images: Mapping[int, Sequence[Image.Image]] | None = None,
+    title: str = "",
+) -> Figure:
+    """Figs. 3 and 12: one column an iteration, with the baseline (green) and the current embeddings (red) on common axes.
+
+    Args:
+        baseline: (N, d). current: iteration -> embeddings (n, d). images: iteration -> what to show under its cloud.
+
+    Raises:
+        ValueError: no iterations, images of other iterations, or a typicality model of one dimension.
+    """
+    images = images or {}
+    if not current or not set(images) <= set(current):
+        raise ValueError(f"current, images: got iterations {list(current)} and {list(images)}; give images of those in current")
+    columns, rows = len(current), max((len(column) for column in images.values()), default=0)
+    figure = Figure(figsize=(2.1 * columns, 2.5 + 2 * rows), layout="constrained")
+    grid = figure.subplots(1 + rows, columns, squeeze=False, height_ratios=[1.15] + [1] * rows)
+    plain, clouds = _plane(typicality, baseline), {step: _plane(typicality, part) for step, part in current.items()}
+    everything = torch.cat([plain, *clouds.values()])
+    middle = (everything.amax(0) + everything.amin(0)) / 2
+    half = 1.05 * float((everything - middle).abs().max())
+    limits = [(float(value) - half, float(value) + half) for value in middle]
+    for column, (step, points) in enumerate(clouds.items()):
+        axis = grid[0, column]
+        _scatter(axis, plain, points)
+        axis.set(xlim=limits[0], ylim=limits[1], xticks=[], yticks=[], aspect="equal")
+        axis.set_title(f"iteration {step}", fontsize=9)
+        for row in range(rows):
+            grid[1 + row, column].axis("off")
+        for axis, image in zip(grid[1:, column], images.get(step, ()), strict=False):
+            axis.imshow(image)
+    grid[0, 0].legend(loc="upper left", fontsize=6)
+    grid[0, 0].set(xlabel="principal direction 1", ylabel="direction 2")
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def _plane(typicality: TypicalityModel, embeddings: torch.Tensor) -> torch.Tensor:
+    """Coordinates (N, 2) in the first two principal directions."""
+    if typicality.dims < 2:
+        raise ValueError("typicality: has 1 dimension; fit it with dims=2 or more to draw a plane")
+    return typicality.transform(embeddings.detach().cpu().float())[:, :2]
+
+
+def _scatter(axis: Axes, baseline: torch.Tensor, current: torch.Tensor) -> None:
+    """Both clouds, told apart by mark as well as by colour."""
+    axis.scatter(*baseline.T, s=12, c=BASELINE, marker="o", linewidths=0, alpha=0.6, label=f"baseline ({len(baseline)})")
+    axis.scatter(*current.T, s=12, c=CURRENT, marker="x", alpha=0.6, label=f"current ({len(current)})")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from creativelib.figures import before_after, cloud
+from creativelib.figures import before_after, cloud, evolution
 from creativelib.typicality import TypicalityModel
 
 
@@ -45,3 +45,25 @@ def test_cloud_draws_both_distributions_where_they_are():
     assert rendered(figure).std() > 5
     with pytest.raises(ValueError, match="^typicality: has 1 dimension"):
         cloud(TypicalityModel.fit(baseline, dims=1), baseline, baseline)
+
+
+def test_evolution_puts_the_iterations_side_by_side_on_common_axes():
+    source = torch.Generator().manual_seed(0)
+    baseline = torch.randn(80, 6, generator=source) * torch.tensor([3.0, 2, 1, 1, 1, 1])
+    model = TypicalityModel.fit(baseline, dims=3)
+    current = {step: baseline[:20] + step for step in (0, 5, 10)}
+    red = Image.new("RGB", (8, 8), "red")
+    figure = evolution(model, baseline, current, {0: [red, red], 10: [red]}, title="vehicle")
+    assert len(figure.axes) == 9  # a cloud and two images, three times
+    assert [axis.get_title() for axis in figure.axes[:3]] == ["iteration 0", "iteration 5", "iteration 10"]
+    assert [len(axis.images) for axis in figure.axes[3:]] == [1, 0, 1, 1, 0, 0]
+    assert len({axis.get_xlim() + axis.get_ylim() for axis in figure.axes[:3]}) == 1
+    for axis, embeddings in zip(figure.axes[:3], current.values(), strict=True):
+        points = axis.collections[1].get_offsets()
+        np.testing.assert_allclose(points, model.transform(embeddings)[:, :2], rtol=1e-5)
+        low, high = np.transpose([axis.get_xlim(), axis.get_ylim()])
+        assert (points > low).all() and (points < high).all()
+    with pytest.raises(ValueError, match="^current, images: got iterations"):
+        evolution(model, baseline, current, {7: [red]})
+    with pytest.raises(ValueError, match="^current, images: got iterations"):
+        evolution(model, baseline, {})

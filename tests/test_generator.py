@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -109,7 +110,7 @@ def test_decode_draws_by_seed_in_any_batch_size(generator):
 
 def test_a_decoder_with_a_coarse_matrix_starts_from_its_painting(miniature_folders, tmp_path):
     folder = shutil.copytree(miniature_folders["2.2"], tmp_path / "painting")
-    plain = load_generator(folder, device="cpu")
+    plain = load_generator(miniature_folders["2.2"], device="cpu")
     latents = plain.decoder_pipeline.movq.config.latent_channels * 16 * 16
     source = torch.Generator().manual_seed(0)
     weight, bias = torch.randn(latents, plain.embedding_dim, generator=source), torch.randn(latents, generator=source)
@@ -123,8 +124,9 @@ def test_a_decoder_with_a_coarse_matrix_starts_from_its_painting(miniature_folde
         image_embeds=embedding, negative_image_embeds=painting.zero_image_embedding, height=32, width=32, latents=start,
         generator=[noise], num_inference_steps=painting.settings.decoder_steps, guidance_scale=painting.settings.decoder_guidance,
     ).images[0]  # fmt: skip
-    drawn = painting.decode(embedding, seed=3)[0]
-    assert drawn.tobytes() == expected.tobytes() != plain.decode(embedding, seed=3)[0].tobytes()
+    drawn, unpainted = (np.asarray(one.decode(embedding, seed=3)[0], dtype=int) for one in (painting, plain))
+    assert np.abs(drawn - np.asarray(expected, dtype=int)).max() <= 1  # float noise may round the other way
+    assert np.abs(drawn - unpainted).mean() > 5
     assert plain.coarse is None
 
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from creativelib.pocket import clip, corpus, taxonomy, teachers
+from creativelib.pocket import corpus, space, taxonomy, teachers
 
 VARIANTS = (0, 2)
 OVERLAP = 0.25
@@ -177,7 +177,7 @@ def train(images: np.ndarray, records: list[dict], work: Path, device: str, vari
     if not kept:
         raise ValueError('No record has the split "train": build the corpus with make pocket-corpus.')
     parts = []
-    for view, shot in enumerate(clip.views(images)):
+    for view, shot in enumerate(space.views(images)):
         parts.append(torch.cat([cached(shot, work / f"features-lite{v}-view{view}.pt", v, device) for v in variants], 1)[kept])
     judge = Judge.fit(torch.cat(parts), len(parts) * [records[i] for i in kept], variants)
     judge.save(work / "shipped" / "judge")
