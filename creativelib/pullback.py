@@ -150,6 +150,8 @@ def load_checker(
         with quiet_loading():
             processor = AutoProcessor.from_pretrained(where)
             model = AutoModelForImageTextToText.from_pretrained(where, dtype=dtype)
+    except ImportError as error:  # SmolVLM's processor wants torchvision and num2words
+        raise OSError(f"checker: {where} needs packages that are not installed: {' '.join(str(error).split())}") from error
     except (OSError, ValueError) as error:
         raise OSError(
             f"checker: {where} is no folder with a checker and could not be fetched from the model hub; "

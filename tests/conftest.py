@@ -3,7 +3,8 @@
 import matplotlib
 import pytest
 import torch
-from miniature import build_checker, build_generator_folder
+from miniature import build_generator_folder
+from miniature_checkers import build_llava
 
 from creativelib.generator import load_generator
 
@@ -33,4 +34,4 @@ def small_generator(miniature_folders):
 @pytest.fixture(scope="session")
 def checker_folder(tmp_path_factory):
     """Folder of a random-weight Llava with its processor and chat template."""
-    return build_checker(tmp_path_factory.mktemp("checker"))
+    return build_llava(tmp_path_factory.mktemp("checker"))

@@ -25,10 +25,6 @@ from transformers import (
     CLIPTokenizer,
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
-    LlamaConfig,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    LlavaProcessor,
     XLMRobertaTokenizer,
 )
 
@@ -152,31 +148,4 @@ def build_generator_folder(folder: Path, family: str) -> Path:
     build_decoder(folder / "decoder", family)
     settings = {"prior_steps": 3, "prior_guidance": 2.0, "decoder_steps": 2, "image_size": SIDE, "learning_rate": 1e-3}
     (folder / "generator.json").write_text(json.dumps(settings | {"note": "keys of no meaning here are ignored"}))
-    return folder
-
-
-def build_checker(folder: Path) -> Path:
-    """A Llava with random weights, its processor and a chat template."""
-    tokenizer = build_tokenizer(length=96, extra=("<image>",))
-    vision = CLIPVisionConfig(
-        hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=SIDE, patch_size=16
-    )
-    text = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=2, max_position_embeddings=96,
-    )  # fmt: skip
-    config = LlavaConfig(
-        vision_config=vision, text_config=text, image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
-        image_seq_length=4, vision_feature_select_strategy="default", vision_feature_layer=-1,
-    )  # fmt: skip
-    randomise(LlavaForConditionalGeneration(config), seed=7, scale=0.3).save_pretrained(folder)
-    template = (
-        "{% for message in messages %}{% for part in message['content'] %}"
-        "{% if part['type'] == 'image' %}<image> {% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endfor %}"
-    )
-    images = CLIPImageProcessor(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE})
-    LlavaProcessor(
-        images, tokenizer, patch_size=16, vision_feature_select_strategy="default", chat_template=template,
-        num_additional_image_tokens=1,
-    ).save_pretrained(folder)  # fmt: skip
     return folder

@@ -120,9 +120,10 @@ def test_a_decoder_with_a_coarse_matrix_starts_from_its_painting(miniature_folde
     signal = painting.decoder_pipeline.scheduler.alphas_cumprod[-1]
     painted = (weight @ embedding[0] + bias).reshape(1, -1, 16, 16)
     start = signal.sqrt() * painted + (1 - signal).sqrt() * torch.randn(painted.shape, generator=noise)
+    settings = painting.settings
     expected = painting.decoder_pipeline(
         image_embeds=embedding, negative_image_embeds=painting.zero_image_embedding, height=32, width=32, latents=start,
-        generator=[noise], num_inference_steps=painting.settings.decoder_steps, guidance_scale=painting.settings.decoder_guidance,
+        generator=[noise], num_inference_steps=settings.decoder_steps, guidance_scale=settings.decoder_guidance,
     ).images[0]  # fmt: skip
     drawn, unpainted = (np.asarray(one.decode(embedding, seed=3)[0], dtype=int) for one in (painting, plain))
     assert np.abs(drawn - np.asarray(expected, dtype=int)).max() <= 1  # float noise may round the other way

@@ -1,7 +1,8 @@
-"""The rule of S2.4, the sum of Eq. 8, and the yes/no checker on a random-weight Llava."""
+"""The rule of S2.4, the sum of Eq. 8, and the yes/no checker on random-weight miniatures of each architecture."""
 
 import pytest
 import torch
+from miniature_checkers import BUILDERS
 from PIL import Image
 
 from creativelib.pullback import AlternatingRule, SumRule, Verdict, YesNoChecker, anchor_threshold, load_checker
@@ -29,9 +30,9 @@ def test_threshold_is_a_quantile_of_the_baseline():
     assert anchor_threshold(baseline, text, quantile=0.5) == pytest.approx(1 - torch.tensor(0.5).cos().item(), abs=1e-6)
 
 
-@pytest.fixture(scope="module")
-def checker(checker_folder):
-    return load_checker(checker_folder, device="cpu")
+@pytest.fixture(scope="module", params=BUILDERS)
+def checker(request, tmp_path_factory):
+    return load_checker(BUILDERS[request.param](tmp_path_factory.mktemp(request.param)), device="cpu")
 
 
 def test_checker_reads_the_logits_at_the_first_new_token(checker):
@@ -42,8 +43,9 @@ def test_checker_reads_the_logits_at_the_first_new_token(checker):
     ]
     prompt = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     inputs = processor(images=[IMAGE.convert("RGB")], text=[prompt], return_tensors="pt")
+    mode = {"generation_mode": "text"} if model.config.model_type == "janus" else {}
     scores = model.generate(
-        **inputs, max_new_tokens=1, do_sample=False, output_scores=True, return_dict_in_generate=True, pad_token_id=0
+        **inputs, **mode, max_new_tokens=1, do_sample=False, output_scores=True, return_dict_in_generate=True, pad_token_id=0
     ).scores[0][0]
     yes, no = (scores[processor.tokenizer(word, add_special_tokens=False).input_ids[0]] for word in ("yes", "no"))
     verdict = checker.check(IMAGE, "alien")

@@ -1,0 +1,108 @@
+"""Random-weight miniatures of the vision-language models that can be a checker, each in its published layout."""
+
+from pathlib import Path
+
+from miniature import SIDE, build_tokenizer, randomise
+from transformers import (
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    JanusConfig,
+    JanusForConditionalGeneration,
+    JanusProcessor,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaNextConfig,
+    LlavaNextForConditionalGeneration,
+    LlavaNextProcessor,
+    LlavaProcessor,
+)
+from transformers.models.janus.configuration_janus import JanusVisionConfig, JanusVQVAEConfig
+from transformers.models.janus.image_processing_pil_janus import JanusImageProcessorPil
+from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
+
+LENGTH = 256
+
+
+def template(image: str) -> str:
+    """A chat template that writes ``image`` where a message has a picture."""
+    return (
+        "{% for message in messages %}{% for part in message['content'] %}"
+        "{% if part['type'] == 'image' %}" + image + " {% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endfor %}"
+    )
+
+
+def language(tokenizer) -> LlamaConfig:
+    return LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=2, max_position_embeddings=LENGTH,
+    )  # fmt: skip
+
+
+def vision() -> CLIPVisionConfig:
+    return CLIPVisionConfig(
+        hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=SIDE, patch_size=16
+    )
+
+
+def build_llava(folder: Path) -> Path:
+    """A Llava, its processor and a chat template."""
+    tokenizer = build_tokenizer(length=LENGTH, extra=("<image>",))
+    config = LlavaConfig(
+        vision_config=vision(), text_config=language(tokenizer), image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        image_seq_length=4, vision_feature_select_strategy="default", vision_feature_layer=-1,
+    )  # fmt: skip
+    randomise(LlavaForConditionalGeneration(config), seed=7, scale=0.3).save_pretrained(folder)
+    images = CLIPImageProcessor(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE})
+    LlavaProcessor(
+        images, tokenizer, patch_size=16, vision_feature_select_strategy="default", chat_template=template("<image>"),
+        num_additional_image_tokens=1,
+    ).save_pretrained(folder)  # fmt: skip
+    return folder
+
+
+def build_llava_next(folder: Path) -> Path:
+    """A LLaVA-NeXT: it sees an image whole and in tiles, so the number of image tokens depends on the image's shape."""
+    tokenizer = build_tokenizer(length=LENGTH, extra=("<image>",))
+    tiles = [[SIDE, 2 * SIDE], [2 * SIDE, SIDE], [2 * SIDE, 2 * SIDE]]
+    config = LlavaNextConfig(
+        vision_config=vision(), text_config=language(tokenizer), image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        image_grid_pinpoints=tiles, image_seq_length=4, vision_feature_layer=-1,
+    )  # fmt: skip
+    randomise(LlavaNextForConditionalGeneration(config), seed=7, scale=0.3).save_pretrained(folder)
+    images = LlavaNextImageProcessorPil(
+        size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}, image_grid_pinpoints=tiles
+    )
+    LlavaNextProcessor(
+        images, tokenizer, patch_size=16, vision_feature_select_strategy="default", chat_template=template("<image>"),
+        num_additional_image_tokens=1,
+    ).save_pretrained(folder)  # fmt: skip
+    return folder
+
+
+def build_janus(folder: Path) -> Path:
+    """A Janus: it can also draw, which its processor has to be told not to prepare for."""
+    marks = {"image_token": "<image_placeholder>", "boi_token": "<begin_of_image>", "eoi_token": "<end_of_image>"}
+    tokenizer = build_tokenizer(length=LENGTH, extra=tuple(marks.values()))
+    tokenizer._set_model_specific_special_tokens(marks)
+    config = JanusConfig(
+        text_config=language(tokenizer),
+        vision_config=JanusVisionConfig(
+            hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=SIDE, patch_size=16, mlp_ratio=1.0,
+            projection_dim=16, num_image_tokens=4,
+        ),
+        vq_config=JanusVQVAEConfig(
+            embed_dim=4, num_embeddings=8, latent_channels=4, base_channels=32, channel_multiplier=(1, 1), num_res_blocks=1,
+            num_patches=2, projection_dim=16, image_token_embed_dim=16,
+        ),
+        image_token_id=tokenizer.convert_tokens_to_ids(marks["image_token"]),
+    )  # fmt: skip
+    randomise(JanusForConditionalGeneration(config), seed=7, scale=0.3).save_pretrained(folder)
+    images = JanusImageProcessorPil(size={"height": SIDE, "width": SIDE})
+    JanusProcessor(
+        images, tokenizer, chat_template=template(marks["image_token"]), num_image_tokens=4
+    ).save_pretrained(folder)  # fmt: skip
+    return folder
+
+
+BUILDERS = {"llava": build_llava, "llava_next": build_llava_next, "janus": build_janus}
