@@ -6,6 +6,9 @@ from miniature import SIDE, build_tokenizer, randomise
 from transformers import (
     CLIPImageProcessor,
     CLIPVisionConfig,
+    Idefics3Config,
+    Idefics3ForConditionalGeneration,
+    Idefics3Processor,
     JanusConfig,
     JanusForConditionalGeneration,
     JanusProcessor,
@@ -17,6 +20,7 @@ from transformers import (
     LlavaNextProcessor,
     LlavaProcessor,
 )
+from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 from transformers.models.janus.configuration_janus import JanusVisionConfig, JanusVQVAEConfig
 from transformers.models.janus.image_processing_pil_janus import JanusImageProcessorPil
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
@@ -105,4 +109,22 @@ def build_janus(folder: Path) -> Path:
     return folder
 
 
-BUILDERS = {"llava": build_llava, "llava_next": build_llava_next, "janus": build_janus}
+def build_smolvlm(folder: Path) -> Path:
+    """A SmolVLM, which is an Idefics3: tiles with row and column marks, and the whole image last."""
+    rows = [f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)]
+    marks = ("<fake_token_around_image>", "<image>", "<end_of_utterance>", "<global-img>", *rows)
+    tokenizer = build_tokenizer(length=LENGTH, extra=marks)
+    config = Idefics3Config(
+        vision_config={
+            "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": SIDE,
+            "patch_size": 8,
+        },
+        text_config=language(tokenizer), image_token_id=tokenizer.convert_tokens_to_ids("<image>"), scale_factor=2,
+    )  # fmt: skip
+    randomise(Idefics3ForConditionalGeneration(config), seed=7, scale=0.3).save_pretrained(folder)
+    images = Idefics3ImageProcessorPil(size={"longest_edge": 2 * SIDE}, max_image_size={"longest_edge": SIDE})
+    Idefics3Processor(images, tokenizer, image_seq_len=4, chat_template=template("<image>")).save_pretrained(folder)
+    return folder
+
+
+BUILDERS = {"llava": build_llava, "llava_next": build_llava_next, "janus": build_janus, "smolvlm": build_smolvlm}
