@@ -2,13 +2,14 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from tqdm.auto import tqdm
 
+from creativelib.directions import NegativeCluster, directional_loss
 from creativelib.generator import Generator, positive_prompt
 from creativelib.losses import anchor_loss, creative_loss
 from creativelib.prior_sampling import derive_seed
@@ -31,19 +32,26 @@ class CreativeRun:
         rule: what a step minimises; by default the alternating rule of S2.4, with the model's threshold or, where it has
             none, the anchor loss that 99 of 100 typical embeddings stay under.
         checker: asked every ``check_every`` steps and at the end; a no ends the run. ``None`` for no checker.
+        clusters: what to keep away from (section 5.4), of different names, in the PCA space of ``typicality``. Their loss is
+            added to the creative loss before the rule chooses, so Eq. 8 is the sum rule with clusters; a step that follows
+            the anchor alone leaves them out.
         seed: of all noise.
         learning_rate: of AdamW (1e-4 in the paper); the family's by default.
         prior_steps, guidance: of the prior; the family's by default.
         check_every: 25 in the paper. check_images: how many images the checker sees each time; the paper asks about one,
             the mean over four makes one unlucky image less decisive.
         snapshot_every: steps between kept copies of the parameters.
-        target: stop at, and push no further than, this surprise in nats.
+        target: stop at, and push no further than, this surprise in nats. It bounds the creative loss alone: clusters go on.
 
     Attributes:
         history: one row (dict) a step; ``pandas.DataFrame(run.history)`` shows it. ``surprise`` and losses are in nats, of the
-            sample *before* the update; ``check`` is the probability of yes after it, or ``None``.
+            sample *before* the update; ``check`` is the probability of yes after it, or ``None``. ``negative_loss`` is the sum
+            over clusters (0.0 without), ``cluster_distance`` the Mahalanobis distance to each by name.
         snapshots: parameters by number of steps done; 0 is the start.
         stopped: why the run ended before its time: ``""``, ``"checker"``, ``"target"`` or ``"not finite"``.
+
+    Raises:
+        ValueError: a number that makes no sense, a cluster of another PCA space, or two of one name.
     """
 
     def __init__(
@@ -55,6 +63,7 @@ class CreativeRun:
         *,
         rule: Callable[[torch.Tensor, torch.Tensor], Decision] | None = None,
         checker: YesNoChecker | None = None,
+        clusters: Sequence[NegativeCluster] = (),
         seed: int = 0,
         learning_rate: float | None = None,
         prior_steps: int | None = None,
@@ -71,7 +80,13 @@ class CreativeRun:
         self.learning_rate = defaults.learning_rate if learning_rate is None else learning_rate
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate: got {learning_rate!r}; give a positive number (1e-4 in the paper)")
+        names = [cluster.name for cluster in clusters]
+        if len(set(names)) < len(names):
+            raise ValueError(f"clusters: got the names {names}; give each cluster a name of its own")
+        for cluster in clusters:
+            cluster.require_space(typicality)
         self.generator, self.subject, self.space, self.typicality = generator, subject, space, typicality
+        self.clusters = tuple(clusters)
         self.text_embedding = space.positive.text_embedding  # (1, d), of P_pos
         if rule is None:
             limit = defaults.anchor_threshold
@@ -108,6 +123,7 @@ class CreativeRun:
             "learning_rate": self.learning_rate,
             "prior": self.sampling,
             "target": self.target,
+            "clusters": [cluster.settings for cluster in self.clusters],
             "baseline": {"dims": self.typicality.dims, "n": self.typicality.n, **self.typicality.provenance},
         }
 
@@ -140,7 +156,8 @@ class CreativeRun:
         embedding = self.space.sample([noise_seed], **self.sampling)  # (1, d)
         log_prob = self.typicality.log_prob(embedding)
         anchor = anchor_loss(embedding, self.text_embedding)
-        loss, kind, hold = self.rule(creative_loss(log_prob, self.target), anchor)
+        negative = directional_loss(embedding, self.clusters)
+        loss, kind, hold = self.rule(creative_loss(log_prob, self.target) + negative, anchor)
         optimizer = self.optimizer(kind)
         optimizer.zero_grad()
         loss.backward()
@@ -152,13 +169,16 @@ class CreativeRun:
             "surprise": -float(log_prob.detach()),
             "anchor_loss": (anchor_value := float(anchor.detach())),
             "anchor_cosine": 1 - anchor_value,
+            "negative_loss": float(negative.detach()),
+            "cluster_distance": {cluster.name: float(cluster.distance(embedding.detach())) for cluster in self.clusters},
             "residual_energy": float(self.typicality.residual_energy(embedding.detach())),
             "gradient_norm": float(torch.nn.utils.get_total_norm(gradients)),
             "noise_seed": noise_seed,
             "held": held,
             "check": None,
         }
-        if not all(math.isfinite(row[key]) for key in ("loss", "surprise", "gradient_norm")):
+        numbers = [row[key] for key in ("loss", "surprise", "negative_loss", "gradient_norm")]
+        if not all(map(math.isfinite, [*numbers, *row["cluster_distance"].values()])):
             self.stopped = "not finite"  # the parameters are still those of the step before
             return row
         optimizer.step()
@@ -277,7 +297,7 @@ class CreativeRun:
         """
         tensors, facts = read_tensors(Path(folder) / "run")
         require_equal(facts, {"kind": "creative run"}, folder)
-        require_equal(facts["settings"], self.settings, folder)
+        require_equal({"clusters": [], **facts["settings"]}, self.settings, folder)  # older files: none
         self.snapshots, self.optimizers, now = {}, {}, {}
         parameters = list(self.space.parameters())
         for key, tensor in tensors.items():

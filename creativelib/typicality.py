@@ -1,6 +1,7 @@
 """How typical an embedding is: PCA and a Gaussian over the baseline distribution (section 5.1, Eqs. 3 and 4; S2.1, S2.2)."""
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,40 @@ import torch
 from sklearn.decomposition import PCA
 
 from creativelib.storage import read_tensors, require_equal, write_tensors
+
+
+def checked_embeddings(embeddings: torch.Tensor, name: str = "embeddings") -> torch.Tensor:
+    """Rows to fit something to: (n, d) in float64 on the CPU, without gradient. ``name`` is what an error calls them.
+
+    Raises:
+        ValueError: wrong shape, NaN or infinite values.
+    """
+    embeddings = torch.as_tensor(embeddings).detach().cpu().double()
+    if embeddings.ndim != 2:
+        raise ValueError(f"{name}: got shape {tuple(embeddings.shape)}; give (n, d), one embedding a row")
+    bad = int((~torch.isfinite(embeddings)).any(1).sum())
+    if bad:
+        raise ValueError(f"{name}: {bad} of {len(embeddings)} rows hold NaN or infinite values; leave those rows out")
+    return embeddings
+
+
+def _require_dims(name: str, n: int, d: int, dims: int) -> None:
+    """Refuse a number of principal directions that (n, d) embeddings cannot give."""
+    if isinstance(dims, bool) or not isinstance(dims, int) or not 1 <= dims <= d:
+        raise ValueError(f"dims: got {dims!r}; give a whole number from 1 to {d}, the width of an embedding")
+    if n <= dims:
+        raise ValueError(f"{name}: got {n} for dims={dims}; sample more than {dims}, or ask for fewer dims")
+
+
+def _require_spread(name: str, variances: np.ndarray, mean: np.ndarray) -> None:
+    """Refuse falling variances (dims,) of which some are zero but for float noise: that of a mean (d,) grows with it."""
+    noise = 1e-12 * float(abs(mean).max())
+    varying = int((variances > max(1e-10 * variances[0], noise**2)).sum())
+    if varying < len(variances):
+        raise ValueError(
+            f"{name}: they vary in {varying} directions only, dims={len(variances)} needs as many; are rows repeated? "
+            f"Sample other ones, or ask for dims <= {varying}"
+        )
 
 
 class TypicalityModel:
@@ -22,6 +57,8 @@ class TypicalityModel:
         total_variance: of the baseline over all d directions. n: how many embeddings were fitted.
         provenance: where they came from.
     """
+
+    kind = "typicality model"  # what its file says it is
 
     def __init__(self, mean, components, variances, total_variance: float, n: int, provenance: dict | None = None):
         self.mean, self.components, self.variances = mean, components, variances
@@ -38,28 +75,46 @@ class TypicalityModel:
         Raises:
             ValueError: wrong shape, NaN or infinite values, too few or too equal embeddings, ``dims`` out of range.
         """
-        embeddings = torch.as_tensor(embeddings).detach().cpu().double()
-        if embeddings.ndim != 2:
-            raise ValueError(f"embeddings: got shape {tuple(embeddings.shape)}; give (n, d), one embedding a row")
-        n, d = embeddings.shape
-        if isinstance(dims, bool) or not isinstance(dims, int) or not 1 <= dims <= d:
-            raise ValueError(f"dims: got {dims!r}; give a whole number from 1 to {d}, the width of an embedding")
-        if n <= dims:
-            raise ValueError(f"embeddings: got {n} for dims={dims}; sample more than {dims}, or ask for fewer dims")
-        bad = int((~torch.isfinite(embeddings)).any(1).sum())
-        if bad:
-            raise ValueError(f"embeddings: {bad} of {n} rows hold NaN or infinite values; leave those rows out")
+        embeddings = checked_embeddings(embeddings)
+        _require_dims("embeddings", *embeddings.shape, dims)
         with np.errstate(invalid="ignore"):  # rows that are all equal: reported below
             pca = PCA(n_components=dims, svd_solver="full").fit(embeddings.numpy())
-        varying = int((pca.explained_variance_ > 1e-10 * max(pca.explained_variance_[0], 1e-20)).sum())
-        if varying < dims:
-            raise ValueError(
-                f"embeddings: they vary in {varying} directions only, dims={dims} needs as many; are rows repeated? "
-                f"Sample other ones, or ask for dims <= {varying}"
-            )
+        _require_spread("embeddings", pca.explained_variance_, pca.mean_)
         total = float(embeddings.var(0).sum())
         parts = (pca.mean_, pca.components_, pca.explained_variance_)
-        return cls(*(torch.from_numpy(np.ascontiguousarray(part)) for part in parts), total, n, provenance)
+        return cls(*(torch.from_numpy(np.ascontiguousarray(part)) for part in parts), total, len(embeddings), provenance)
+
+    @classmethod
+    def fit_stream(cls, batches: Iterable[torch.Tensor], dims: int = 50, provenance: dict | None = None) -> "TypicalityModel":
+        """Fit Eqs. 3 and 4 to embeddings that come in batches, in the memory of one batch and two (d, d) matrices.
+
+        The same model as ``fit`` on all of them but for float noise: mean and covariance are updated exactly.
+
+        Args:
+            batches: each (m, d) with any m, also 0; together more than ``dims`` rows.
+
+        Raises:
+            ValueError: as ``fit``, and batches of different widths.
+        """
+        n, mean, scatter = 0, 0.0, 0.0
+        for batch in batches:
+            batch = checked_embeddings(batch, "batches")
+            if n and batch.shape[1] != len(mean):
+                raise ValueError(f"batches: got widths {len(mean)} and {batch.shape[1]}; give embeddings of one generator")
+            if len(batch):
+                shift, centred = batch.mean(0) - mean, batch - batch.mean(0)
+                scatter = scatter + centred.T @ centred + shift.outer(shift) * (n * len(batch) / (n + len(batch)))
+                mean = mean + shift * (len(batch) / (n + len(batch)))
+                n += len(batch)
+        if not n:
+            raise ValueError("batches: got no embeddings; give at least one batch with rows")
+        _require_dims("batches", n, len(mean), dims)
+        values, vectors = torch.linalg.eigh(scatter / (n - 1))  # rising
+        components = vectors.flip(1)[:, :dims].T
+        largest = components.gather(1, components.abs().argmax(1, keepdim=True))
+        _require_spread("batches", values.flip(0)[:dims].numpy(), mean.numpy())
+        parts = (mean, (components * largest.sign()).contiguous(), values.flip(0)[:dims])  # signs as scikit-learn's
+        return cls(*parts, float(values.sum()), n, provenance)
 
     @property
     def dims(self) -> int:
@@ -123,11 +178,17 @@ class TypicalityModel:
         coordinates = torch.randn(n, self.dims, generator=source, dtype=torch.float64) * self.variances.sqrt()
         return (self.mean + coordinates @ self.components).float()
 
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        """What the model consists of, by argument of its constructor."""
+        return {"mean": self.mean, "components": self.components, "variances": self.variances}
+
+    def _facts(self) -> dict:
+        """The other arguments of its constructor, as JSON values."""
+        return {"total_variance": self.total_variance, "n": self.n, "provenance": self.provenance}
+
     def save(self, path: str | Path) -> Path:
         """Write ``path.safetensors`` and ``path.json``; returns the former."""
-        tensors = {"mean": self.mean, "components": self.components, "variances": self.variances}
-        facts = {"kind": "typicality model", "total_variance": self.total_variance, "n": self.n, "provenance": self.provenance}
-        return write_tensors(path, tensors, facts)
+        return write_tensors(path, self._tensors(), {"kind": self.kind, **self._facts()})
 
     @classmethod
     def load(cls, path: str | Path) -> "TypicalityModel":
@@ -137,5 +198,5 @@ class TypicalityModel:
             FileNotFoundError: no such file. ValueError: the file holds something else.
         """
         tensors, facts = read_tensors(path)
-        require_equal(facts, {"kind": "typicality model"}, path)
-        return cls(**tensors, total_variance=facts["total_variance"], n=facts["n"], provenance=facts["provenance"])
+        require_equal(facts, {"kind": cls.kind}, path)
+        return cls(**tensors, **{key: value for key, value in facts.items() if key != "kind"})

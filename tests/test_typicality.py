@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2, multivariate_normal
 
-from creativelib.typicality import TypicalityModel
+from creativelib.storage import read_tensors, write_tensors
+from creativelib.typicality import TypicalityModel, checked_embeddings
 
 
 def cloud(n: int = 400, d: int = 12, seed: int = 0) -> torch.Tensor:
@@ -15,6 +16,9 @@ def cloud(n: int = 400, d: int = 12, seed: int = 0) -> torch.Tensor:
     source = torch.Generator().manual_seed(seed)
     mixing = torch.randn(d, d, generator=source) * torch.linspace(2, 0.1, d)
     return torch.randn(n, d, generator=source) @ mixing.T + 3
+
+
+ALIKE = (cloud(1).double() / 3).repeat(101, 1)  # the mean of these is not exact: they vary, but by float noise alone
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +87,71 @@ def test_save_and_load(model, tmp_path):
     assert (loaded.n, loaded.explained, loaded.provenance) == (model.n, model.explained, model.provenance)
 
 
+def test_what_a_file_holds_and_what_is_refused(model, tmp_path):
+    tensors, facts = read_tensors(model.save(tmp_path / "typicality"))
+    assert set(tensors) == {"mean", "components", "variances"}
+    assert set(facts) == {"kind", "total_variance", "n", "provenance"} and facts["kind"] == "typicality model"
+    with pytest.raises(ValueError, match="kind is 'negative cluster', not 'typicality model'"):
+        TypicalityModel.load(write_tensors(tmp_path / "other", tensors, facts | {"kind": "negative cluster"}))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    cuts=st.lists(st.integers(0, 60), max_size=8),
+    dims=st.integers(1, 6),
+    offset=st.sampled_from([0.0, 1e3, -1e4]),
+)
+def test_a_stream_gives_the_model_of_all_its_rows(cuts, dims, offset):
+    """Equal cuts, and cuts at the ends, make empty batches."""
+    data = cloud(60, 8).double() + offset
+    batches = torch.tensor_split(data, sorted(cuts))
+    streamed, whole = TypicalityModel.fit_stream(iter(batches), dims, {"a": 1}), TypicalityModel.fit(data, dims)
+    for part in ("mean", "components", "variances"):
+        torch.testing.assert_close(getattr(streamed, part), getattr(whole, part), rtol=1e-7, atol=1e-7)
+    assert streamed.explained == pytest.approx(whole.explained) and (streamed.n, streamed.provenance) == (60, {"a": 1})
+    points = cloud(5, 8, seed=1).double() + offset
+    torch.testing.assert_close(streamed.log_prob(points), whole.log_prob(points), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_a_stream_is_summed_in_float64(dtype):
+    data = cloud().to(dtype)
+    streamed, whole = TypicalityModel.fit_stream(data.split(7), dims=5), TypicalityModel.fit(data, dims=5)
+    assert streamed.mean.dtype == streamed.components.dtype == streamed.variances.dtype == torch.float64
+    torch.testing.assert_close(streamed.variances, whole.variances, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("batches", "dims", "message"),
+    [
+        ([], 5, "batches: got no embeddings"),
+        ([torch.zeros(0, 12)], 5, "batches: got no embeddings"),
+        ([cloud(20), cloud(20, 11)], 5, "batches: got widths 12 and 11"),
+        ([cloud(20), torch.full((3, 12), torch.nan)], 5, "batches: 3 of 3 rows hold NaN"),
+        ([cloud(20), cloud(1) * torch.inf], 5, "batches: 1 of 1 rows hold NaN or infinite"),
+        ([cloud(2), cloud(3)], 5, "batches: got 5 for dims=5"),
+        ([cloud(20)[0]], 5, r"batches: got shape \(12,\)"),
+        ([cloud(20)], 13, "dims: got 13"),
+        ([cloud(20)], True, "dims: got True"),
+        ([torch.ones(50, 12)] * 2, 1, "batches: they vary in 0 directions only"),
+        (ALIKE.split([3, 47, 51]), 1, "batches: they vary in 0 directions only"),
+        ((ALIKE * 1e6).split([3, 47, 51]), 2, "batches: they vary in 0 directions only"),
+        ([cloud(4).repeat(10, 1)], 5, "batches: they vary in 3 directions only"),
+    ],
+)
+def test_bad_batches_are_named(batches, dims, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        TypicalityModel.fit_stream(batches, dims=dims)
+
+
+def test_rows_to_fit_are_copied_to_float64_without_gradient():
+    rows = checked_embeddings(cloud(3).half().requires_grad_())
+    assert rows.dtype == torch.float64 and not rows.requires_grad
+    assert checked_embeddings(cloud(3).numpy()).shape == (3, 12) and checked_embeddings(torch.zeros(0, 4)).shape == (0, 4)
+    with pytest.raises(ValueError, match=r"^disliked: got shape \(1, 3, 12\)"):
+        checked_embeddings(cloud(3)[None], "disliked")
+
+
 @pytest.mark.parametrize(
     ("embeddings", "dims", "message"),
     [
@@ -94,6 +163,8 @@ def test_save_and_load(model, tmp_path):
         (cloud(), 0, "dims: got 0"),
         (cloud(), 2.0, "dims: got 2.0"),
         (torch.ones(100, 12), 5, "embeddings: they vary in 0 directions only"),
+        (ALIKE, 1, "embeddings: they vary in 0 directions only"),
+        (ALIKE * 1e6, 1, "embeddings: they vary in 0 directions only"),
         (cloud(4).repeat(10, 1), 5, "embeddings: they vary in 3 directions only"),
     ],
 )
