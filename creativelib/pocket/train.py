@@ -38,7 +38,7 @@ BUDGETS = {
 }  # fmt: skip
 STAGES = ("autoencoder", "space", "text-encoder", "image-encoder", "prior", "decoder", "checker", "judge", "export")
 DEFAULTS = {
-    "prior_steps": 5, "prior_guidance": 1.0, "decoder_steps": 15, "decoder_guidance": 2.0, "image_size": corpus.SIZE,
+    "prior_steps": 5, "prior_guidance": 1.5, "decoder_steps": 15, "decoder_guidance": 1.5, "image_size": corpus.SIZE,
     "learning_rate": 1e-4,
 }  # fmt: skip
 
