@@ -43,7 +43,7 @@ class AlternatingRule:
 
 @dataclass(frozen=True)
 class SumRule:
-    """The fixed-weight sum of Eq. 8 (without negative clusters); ``weight`` is 1 in the equation, 0 leaves the anchor out."""
+    """The fixed-weight sum of Eq. 8; ``weight`` is 1 in the equation, 0 leaves the anchor out."""
 
     weight: float = 1.0
 

@@ -118,7 +118,6 @@ def test_decodes_come_back_to_their_embedding(generator, samples):
     assert np.mean(own) > np.mean(other) + 0.05
 
 
-@pytest.mark.xfail(strict=True, reason="the shipped checker is too weak on generated pictures: see its table in the model card")
 def test_checker_answers_yes_to_the_subject_more_than_to_another(samples):
     checker = load_checker(device="cpu")
     right = [checker.check(p, s).probability for s, (_, pictures) in samples.items() for p in pictures[:4]]

@@ -26,7 +26,7 @@ from creativelib.pocket import autoencoder, checker, clip, corpus, decoder, judg
 BUDGETS = {
     "cpu": {
         "crops": 2600, "whole": 0, "space": 900, "text": 1000, "image": 3000, "prior": 10000, "decoder": 20000,
-        "checker-eyes": 1200, "checker": 700,
+        "checker-eyes": 1200, "checker": 2800,
     },
     "gpu": {
         "crops": 20000, "whole": 12000, "space": 3000, "text": 6000, "image": 20000, "prior": 40000, "decoder": 150000,
@@ -39,7 +39,7 @@ BUDGETS = {
 STAGES = ("autoencoder", "space", "text-encoder", "image-encoder", "prior", "decoder", "checker", "judge", "export")
 DEFAULTS = {
     "prior_steps": 5, "prior_guidance": 1.5, "decoder_steps": 15, "decoder_guidance": 1.5, "image_size": corpus.SIZE,
-    "learning_rate": 1e-4,
+    "learning_rate": 2e-4,
 }  # fmt: skip
 
 
