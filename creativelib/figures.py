@@ -66,7 +66,7 @@ def evolution(
     if not current or not set(images) <= set(current):
         raise ValueError(f"current, images: got iterations {list(current)} and {list(images)}; give images of those in current")
     columns, rows = len(current), max((len(column) for column in images.values()), default=0)
-    figure = Figure(figsize=(2.1 * columns, 2.5 + 2 * rows), layout="constrained")
+    figure = Figure(figsize=(1.7 * columns, 2.1 + 1.6 * rows), layout="constrained", dpi=80)
     grid = figure.subplots(1 + rows, columns, squeeze=False, height_ratios=[1.15] + [1] * rows)
     plain, clouds = _plane(typicality, baseline), {step: _plane(typicality, part) for step, part in current.items()}
     everything = torch.cat([plain, *clouds.values()])
