@@ -2,21 +2,14 @@
 
 import json
 import os
-import shutil
 import signal
-import subprocess
-import sys
-import time
 
-import nbformat
 import pytest
-from playwright.sync_api import sync_playwright
+from harness import open_notebook, run_all, wait_for
 
 from creativelib.labels import Labels
 
 pytestmark = pytest.mark.browser
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-PATIENCE = 120  # seconds, for a busy machine
 IDS = [f"image-{index}" for index in range(12)]
 
 # 12 images on a map of 4 x 3 places, 1 apart: image k + 1 is at (k % 4, k // 4), the first below left.
@@ -46,79 +39,15 @@ Labelling(labels, images, np.array([(k % 4, k // 4) for k in range(12)]), on_fit
 """
 
 
-def wait_for(condition, what):
-    """What ``condition`` returns as soon as that is true."""
-    end = time.monotonic() + PATIENCE
-    while not (result := condition()):
-        assert time.monotonic() < end, f"{what}: not within {PATIENCE} s"
-        time.sleep(0.1)
-    return result
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Headless Chromium. Where there is none the tests are left out, and say so, unless CREATIVELIB_BROWSER=required."""
-    executable = next(filter(None, map(shutil.which, NAMES)), None)
-    if executable is None:
-        missing = f"Chromium is missing (none of {', '.join(NAMES)}): install it (Debian: apt-get install chromium)"
-        (pytest.fail if os.environ.get("CREATIVELIB_BROWSER") == "required" else pytest.skip)(missing)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def lab(browser, tmp_path_factory):
-    """JupyterLab with settings of its own, on a free port: its folder of notebooks, URL and token."""
-    home, folder = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("notebooks")
-    places = ("HOME", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
-    environment = os.environ | {name: str(home / name.lower()) for name in places}
-    environment |= {"JUPYTERLAB_SETTINGS_DIR": str(home / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces")}
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--port=0", "--ServerApp.ip=127.0.0.1"]
-    command += ["--expose-app-in-browser", f"--ServerApp.root_dir={folder}"]
-    notifications = home / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
-    notifications.parent.mkdir(parents=True)
-    notifications.write_text('{"fetchNews": "false", "checkForUpdates": false}')
-    with open(home / "log", "w") as log:
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder)
-
-    def facts():
-        assert server.poll() is None, (home / "log").read_text()
-        found = list((home / "jupyter_runtime_dir").glob("jpserver-*.json"))
-        return found and found[0].read_text()
-
-    try:
-        yield {"folder": folder, **json.loads(wait_for(facts, "JupyterLab"))}
-    finally:
-        server.send_signal(signal.SIGTERM)  # it ends its kernels
-        server.wait(60)
-
-
-@pytest.fixture
-def page(browser):
-    page = browser.new_page(viewport={"width": 1400, "height": 1200})
-    page.set_default_timeout(PATIENCE * 1000)
-    yield page
-    page.close()
-
-
 class Reader:
     """A reader with a notebook of one cell open, which shows the widget."""
 
     def __init__(self, lab, page, name):
-        self.page, self.folder = page, lab["folder"] / name
-        self.folder.mkdir()
-        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)], metadata=kernel)
-        nbformat.write(notebook, self.folder / "labelling.ipynb")
-        page.goto(f"{lab['url']}lab/workspaces/{name}/tree/{name}/labelling.ipynb?token={lab['token']}")
-        page.wait_for_selector(".jp-Notebook .jp-Cell")
+        self.page, self.folder = page, open_notebook(lab, page, name, CELL)
         self.run_cells()
 
     def run_cells(self):
-        self.page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
-        self.page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
+        run_all(self.page)
         self.widget = self.page.locator(".creativelib-labelling").last
         self.widget.wait_for()
         self.tiles, self.dots = self.widget.locator(".tile"), self.widget.locator(".dot")
