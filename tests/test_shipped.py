@@ -147,3 +147,10 @@ def test_the_model_card_says_what_was_measured():
     assert (POCKET / "MODEL_CARD.md").read_text() == model_card.render(evaluation)
     for link in ("corpus", "held_out_decodes", "nearest_training_images", *(f"samples_{subject}" for subject in SUBJECTS)):
         assert (POCKET / "sheets" / f"{link}.jpg").stat().st_size > 10_000
+
+
+def test_the_reference_labels_are_of_the_shipped_weights():
+    """Labels are of pictures: other weights draw others, and the marks would silently be of the wrong ones."""
+    made_with = json.loads((data_folder() / "reference_labels" / "made_with.json").read_text())
+    for name, digest in made_with["sha256"].items():
+        assert hashlib.sha256((POCKET / name).read_bytes()).hexdigest() == digest, f"{name}: label again, see the README there"
