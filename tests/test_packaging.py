@@ -47,6 +47,7 @@ def test_extras_name_extras_that_exist():
 def test_the_lock_serves_every_machine(pins):
     assert not [name for name in pins if name.startswith(("nvidia-", "cuda-", "triton"))]
     assert not [name for name, version in pins.items() if "+" in version]
+    assert PROJECT["name"] not in pins
 
 
 def test_torch_is_pinned_alike(pins):

@@ -20,6 +20,7 @@ def direct_requirements() -> list[str]:
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
     project = pyproject["project"]
     extras = [line for lines in project["optional-dependencies"].values() for line in lines]
+    extras = [line for line in extras if Requirement(line).name != project["name"]]  # one extra that takes in another
     return [*pyproject["build-system"]["requires"], *project["dependencies"], *extras]
 
 
