@@ -25,7 +25,7 @@ from creativelib.pocket import autoencoder, checker, clip, corpus, decoder, judg
 # yet tried; "test": seconds.
 BUDGETS = {
     "cpu": {
-        "crops": 2600, "whole": 0, "space": 900, "text": 1000, "image": 3000, "prior": 10000, "decoder": 20000,
+        "crops": 2600, "whole": 0, "space": 900, "text": 1000, "image": 3000, "prior": 10000, "decoder": 27000,
         "checker-eyes": 1200, "checker": 2800,
     },
     "gpu": {
@@ -171,7 +171,8 @@ def describe(device: str) -> str:
     """The hardware in words, e.g. ``"CPU (x86_64, 2 threads)"``."""
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
-    return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
+    threads = torch.get_num_threads()
+    return f"CPU ({platform.machine()}, {threads} thread{'s' if threads != 1 else ''})"
 
 
 if __name__ == "__main__":
