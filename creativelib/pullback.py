@@ -85,14 +85,17 @@ class YesNoChecker:
         model, processor: from ``AutoModelForImageTextToText`` and ``AutoProcessor``.
         threshold: probability from which on the answer is yes.
         question: with ``{a}`` for the subject and its article.
+
+    Attributes:
+        yes, no: ids of the tokens that either answer can begin with.
     """
 
     def __init__(self, model, processor, *, threshold: float = 0.5, question: str = QUESTION):
         if not 0 < threshold < 1:
             raise ValueError(f"threshold: got {threshold!r}; give a probability between 0 and 1")
         self.model, self.processor, self.threshold, self.question = model.eval(), processor, threshold, question
-        self._yes, self._no = self._answers("yes"), self._answers("no")
-        if self._yes & self._no:
+        self.yes, self.no = self._answers("yes"), self._answers("no")
+        if self.yes & self.no:
             raise ValueError("processor: its tokenizer starts yes and no with the same token; it cannot be used as a checker")
 
     def calibrated(
@@ -132,15 +135,19 @@ class YesNoChecker:
             return self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
         return f"{getattr(self.processor, 'image_token', '<image>')}\n{question}"
 
-    @torch.no_grad()
-    def check(self, image: Image.Image, subject: str) -> Verdict:
-        """Ask about one image (section 5.3: "Is this still a {subject}? Yes or No.")."""
+    def inputs(self, image: Image.Image, subject: str) -> dict[str, torch.Tensor]:
+        """What the model is given: the image, and the question about the subject in the model's own form of chat."""
         prompt = self._prompt(self.question.format(a=with_article(subject)))
         mode = {"generation_mode": "text"} if "janus" in self.model.config.model_type else {}
         inputs = self.processor(images=[image.convert("RGB")], text=[prompt], return_tensors="pt", **mode).to(self.model.device)
         inputs["pixel_values"] = inputs["pixel_values"].to(self.model.dtype)
-        logits = self.model(**inputs).logits[0, -1].float()
-        pair = torch.stack([logits[sorted(ids)].logsumexp(0) for ids in (self._yes, self._no)])
+        return inputs
+
+    @torch.no_grad()
+    def check(self, image: Image.Image, subject: str) -> Verdict:
+        """Ask about one image (section 5.3: "Is this still a {subject}? Yes or No.")."""
+        logits = self.model(**self.inputs(image, subject)).logits[0, -1].float()
+        pair = torch.stack([logits[sorted(ids)].logsumexp(0) for ids in (self.yes, self.no)])
         probability = float(pair.softmax(0)[0])
         return Verdict(probability >= self.threshold, probability)
 
