@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, ndtr
 
-from creativelib.study.wundt import HIGHEST, LOWEST, WundtCurve, checked_count
+from creativelib.study import HIGHEST, LOWEST
+from creativelib.study.wundt import WundtCurve, checked_count
 
 MARK = "simulated raters"
 

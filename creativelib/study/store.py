@@ -1,7 +1,6 @@
 """Where the ratings of a study are kept: one database file, or any database that SQLAlchemy knows, a transaction a rating."""
 
 import csv
-import hashlib
 import json
 import math
 import uuid
@@ -12,7 +11,8 @@ from pathlib import Path
 import pandas as pd
 import sqlalchemy as sa
 
-LOWEST, HIGHEST = 0, 5  # the scale: out of domain, extremely creative (footnote 3)
+from creativelib.study import HIGHEST, LOWEST
+
 KINDS = ("image", "anchor", "repeat", "outsider")  # rated; the default image; shown again; an obvious non-member
 BUSY_SECONDS = 60  # how long a writer waits for the others
 META = sa.MetaData()
@@ -355,35 +355,32 @@ def _latest() -> sa.Select:
 def _merge(connection: sa.Connection, table: sa.Table, rows: list[dict], source: str, lines: list[int] | None = None) -> None:
     """Insert what is new, leave alone what is there, refuse what disagrees."""
     keys = [column.name for column in table.primary_key.columns]
-    there = {tuple(row[key] for key in keys): _row(table, row) for row in connection.execute(sa.select(table)).mappings()}
+    places = [f"{source}: {table.name}" + (f".csv, line {line}" if lines else "") for line in lines or range(len(rows))]
+    before = {tuple(row[key] for key in keys): _row(table, row) for row in connection.execute(sa.select(table)).mappings()}
     foreign = {column: key.column for column in table.columns for key in column.foreign_keys}
     known = {column: set(connection.execute(sa.select(target)).scalars()) for column, target in foreign.items()}
-    for index, row in enumerate(rows):
-        place = f"{source}: {table.name}" + (f".csv, line {lines[index]}" if lines else "")
+    for column, target in foreign.items():
+        if target.table is table:  # a repeat comes with what it repeats
+            known[column].update(row[target.name] for row in rows)
+    there, new = dict(before), []
+    for row, place in zip(rows, places, strict=True):
         key = tuple(row[name] for name in keys)
         if there.setdefault(key, _row(table, row)) != _row(table, row):
             raise ValueError(
                 f"{place}: {', '.join(map(str, key))} is here already and says something else; nothing was taken in"
             )
         for column, target in foreign.items():
-            if target.table is table:  # a repeat may stand beside what it repeats
-                known[column].update(one["id"] for one in rows)
             if row[column.name] is not None and row[column.name] not in known[column]:
                 raise ValueError(
                     f"{place}: {column.name} {row[column.name]!r} is not in {target.table.name}; nothing was taken in"
                 )
-    before = set(map(tuple, connection.execute(sa.select(*table.primary_key.columns))))
-    order = sorted(range(len(rows)), key=lambda index: rows[index].get("of") is not None)  # what is repeated, then repeats
-    for index in order:
-        row = rows[index]
-        key = tuple(row[name] for name in keys)
-        if key in before:
-            continue
-        before.add(key)
+        if key not in before:
+            before[key] = there[key]
+            new.append((row, place))
+    for row, place in sorted(new, key=lambda pair: pair[0].get("of") is not None):  # what is repeated first
         try:
             connection.execute(table.insert(), row)
         except sa.exc.IntegrityError as error:
-            place = f"{source}: {table.name}" + (f".csv, line {lines[index]}" if lines else "")
             raise ValueError(f"{place}: {_reason(table, row)}; nothing was taken in") from error
 
 
@@ -469,8 +466,3 @@ def _value(column: sa.Column, field: str, place: str):
     except ValueError:
         words = {int: "a whole number", float: "a number"}.get(kind, "text")
         raise ValueError(f"{place}: {column.name} is {field!r}; give {words}") from None
-
-
-def picture_hash(png: bytes) -> str:
-    """The sha256 of a picture's file, as hexadecimal digits."""
-    return hashlib.sha256(png).hexdigest()

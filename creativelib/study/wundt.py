@@ -16,7 +16,8 @@ from scipy.optimize import least_squares
 from scipy.special import expit
 from scipy.stats import t as student
 
-LOWEST, HIGHEST = 0, 5  # the scale: out of domain, extremely creative
+from creativelib.study import HIGHEST, LOWEST
+
 FEWEST_IMAGES = 8  # of different surprise: the curve has seven parameters
 _POINTS = 401  # places in the range where a maximum is looked for
 _MIDPOINTS, _SCALES = 17, (0.05, 0.1, 0.2)  # see _Sigmoids
