@@ -1,0 +1,103 @@
+"""Stimuli: blinded, repeatable, with checks among them; orders that give every picture nearly the same number of ratings."""
+
+from collections import Counter
+
+import pytest
+
+from creativelib.study.stimuli import load_stimuli, make_stimuli, rating_order, save_stimuli
+from creativelib.study.store import KINDS, Store
+
+SETTINGS = {"seeds": 2, "iterations": (0, 2, 4), "n": 60, "dims": 6, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def stimuli(small_generator):
+    return make_stimuli(small_generator, "alien", **SETTINGS)
+
+
+def test_runs_by_iterations_and_the_checks(stimuli):
+    kinds = Counter(one.kind for one in stimuli)
+    assert kinds == {"anchor": 1, "image": 6, "repeat": 2, "outsider": 2} and set(kinds) <= set(KINDS)
+    images = [one for one in stimuli if one.kind == "image"]
+    assert [(one.seed, one.iteration) for one in images] == [(run, step) for run in (0, 1) for step in (0, 2, 4)]
+    assert all(one.surprise is not None for one in images)
+    by_id = {one.id: one for one in images}
+    for one in stimuli:
+        if one.kind == "repeat":
+            assert one.png == by_id[one.of].png and one.surprise == by_id[one.of].surprise and one.id != one.of
+    assert stimuli[0].kind == "anchor" and stimuli[0].image.size == images[0].image.size
+
+
+def test_ids_say_nothing_and_are_repeatable(stimuli, small_generator):
+    assert all(len(one.id) == 12 and int(one.id, 16) >= 0 for one in stimuli)
+    again = make_stimuli(small_generator, "alien", **SETTINGS)
+    assert [one.facts for one in again] == [one.facts for one in stimuli]
+    other = make_stimuli(small_generator, "alien", **SETTINGS, seed=1)
+    assert not {one.id for one in other} & {one.id for one in stimuli}
+
+
+def test_pullback_is_another_course(stimuli, small_generator):
+    pulled = make_stimuli(small_generator, "alien", **SETTINGS, pullback=True)
+    assert [one.kind for one in pulled] == [one.kind for one in stimuli]
+    assert pulled[1].surprise == pytest.approx(stimuli[1].surprise)  # iteration 0
+
+
+def test_orders_are_balanced_random_and_keep_repeats_apart(stimuli):
+    shown = [one.id for one in stimuli if one.kind != "anchor"]
+    orders = [rating_order(stimuli, rater) for rater in range(2 * len(shown))]
+    assert all(sorted(order) == sorted(shown) for order in orders)
+    for block in (orders[: len(shown)], orders[len(shown) :]):
+        for position in range(len(shown)):
+            assert len({order[position] for order in block}) == len(shown)
+    assert len({tuple(order) for order in orders}) == len(orders)
+    for order in orders:
+        for one in stimuli:
+            if one.of:
+                assert abs(order.index(one.id) - order.index(one.of)) >= len(shown) // 4
+
+
+def test_saved_and_loaded_they_go_into_a_store(stimuli, tmp_path):
+    assert load_stimuli(save_stimuli(stimuli, tmp_path / "stimuli")) == stimuli
+    store = Store(tmp_path / "study.sqlite")
+    for _ in range(2):
+        store.add_stimuli(one.facts for one in stimuli)
+    session = store.begin(store.rater("blue-fox", consent=True), rating_order(stimuli, 0))
+    store.rate(session, store.next(session), 3)
+    assert set(store.ratings()) >= {"rater", "stimulus", "value", "seed", "iteration", "surprise", "kind"}
+    store.close()
+
+
+def test_folders_that_are_not_whole_are_refused(stimuli, tmp_path):
+    with pytest.raises(FileNotFoundError, match="^folder: there is no"):
+        load_stimuli(tmp_path)
+    folder = save_stimuli(stimuli, tmp_path / "stimuli")
+    (folder / f"{stimuli[0].id}.png").write_bytes(b"changed")
+    with pytest.raises(ValueError, match="was changed"):
+        load_stimuli(folder)
+    (folder / f"{stimuli[0].id}.png").unlink()
+    with pytest.raises(FileNotFoundError, match="is missing"):
+        load_stimuli(folder)
+    (folder / "stimuli.json").write_text("[]")
+    with pytest.raises(ValueError, match="is no list of stimuli"):
+        load_stimuli(folder)
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"iterations": ()}, "^iterations: got"),
+        ({"iterations": (-1, 2)}, "^iterations: got"),
+        ({"iterations": (0,)}, "^iterations: got"),
+        ({"seeds": 0}, "^seeds: got 0"),
+        ({"repeats": 7}, "^repeats: got 7; there are only 6"),
+        ({"outsiders": -1}, "^outsiders: got -1"),
+    ],
+)
+def test_bad_numbers_are_refused(small_generator, settings, match):
+    with pytest.raises(ValueError, match=match):
+        make_stimuli(small_generator, "alien", **(SETTINGS | settings))
+
+
+def test_a_rater_below_zero_is_refused(stimuli):
+    with pytest.raises(ValueError, match="^rater: got -1"):
+        rating_order(stimuli, -1)
