@@ -1,34 +1,20 @@
 """The labelling widget: a reader marks unappealing images of a run, and so makes its negative clusters (section 5.4)."""
 
-import io
 import textwrap
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import anywidget
-import matplotlib
 import numpy as np
 import traitlets
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
 from creativelib.labels import Cluster, Labels
+from creativelib.widgets import STATIC, font, png
 
-STATIC = Path(__file__).parent / "static"
 FIRST_CLUSTER = "cluster 1"
 THUMBNAIL = 192  # pixels, the longer side of what is sent to the browser
 TILE, FRAME, GAP = 96, 6, 8  # pixels, of the picture that static pages show
-
-
-def _png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-def _font(name: str, size: int) -> ImageFont.FreeTypeFont:
-    """A font that comes with matplotlib; Pillow's own has no accents."""
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name, size)
 
 
 class Labelling(anywidget.AnyWidget):
@@ -87,7 +73,7 @@ class Labelling(anywidget.AnyWidget):
         thumbnails = [image.copy() for image in self.images]
         for thumbnail in thumbnails:
             thumbnail.thumbnail((THUMBNAIL, THUMBNAIL))
-        pictures = [_png(thumbnail) for thumbnail in thumbnails]
+        pictures = [png(thumbnail) for thumbnail in thumbnails]
         super().__init__(ids=labels.ids, pictures=pictures, points=places.tolist(), actions=list(self._functions))
         self.on_msg(self._received)
         self._draw()
@@ -189,7 +175,7 @@ class Labelling(anywidget.AnyWidget):
         width, height = columns * step + GAP, -(-len(self.images) // columns) * step + GAP
         text = textwrap.wrap(self.progress(), max(12, width // 8))
         page = Image.new("RGB", (width, height + 20 * len(text)), "white")
-        draw, bold = ImageDraw.Draw(page), _font("DejaVuSans-Bold.ttf", 15)
+        draw, bold = ImageDraw.Draw(page), font("DejaVuSans-Bold.ttf", 15)
         clusters, labels = {cluster.name: cluster for cluster in self.clusters()}, self.labels.labels
         for index, (image_id, image) in enumerate(zip(self.labels.ids, self.images, strict=True)):
             left, top = GAP + index % columns * step, GAP + index // columns * step
@@ -201,10 +187,10 @@ class Labelling(anywidget.AnyWidget):
                 right = left + max(24, draw.textlength(cluster.sign, bold) + 12)
                 draw.rectangle((left, top, right, top + 24), fill=cluster.colour)
                 draw.text(((left + right) / 2, top + 12), cluster.sign, "white", bold, "mm")
-        draw.multiline_text((GAP, height - 4), "\n".join(text), "black", _font("DejaVuSans.ttf", 13))
+        draw.multiline_text((GAP, height - 4), "\n".join(text), "black", font("DejaVuSans.ttf", 13))
         return page
 
     def _repr_mimebundle_(self, **kwargs) -> tuple[dict, dict]:
         self.refresh()
         data, metadata = super()._repr_mimebundle_(**kwargs)
-        return {**data, "text/plain": f"Labelling: {self.progress()}", "image/png": _png(self.picture())}, metadata
+        return {**data, "text/plain": f"Labelling: {self.progress()}", "image/png": png(self.picture())}, metadata

@@ -2,11 +2,21 @@
 
 import io
 from collections.abc import Mapping
+from pathlib import Path
 
-from PIL import Image
+import matplotlib
+from PIL import Image, ImageFont
+
+STATIC = Path(__file__).parent / "static"
 
 
-def _png(image: Image.Image) -> bytes:
+def font(name: str, size: int) -> ImageFont.FreeTypeFont:
+    """A font that comes with matplotlib; Pillow's own has no accents."""
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name, size)
+
+
+def png(image: Image.Image) -> bytes:
+    """The picture as a PNG file."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return buffer.getvalue()
@@ -60,12 +70,12 @@ class Filmstrip:
             layout=ipywidgets.Layout(width="420px"),
         )  # fmt: skip
         picture = ipywidgets.Image(
-            value=_png(self.frames[self.iteration]), format="png", layout=ipywidgets.Layout(width="256px")
+            value=png(self.frames[self.iteration]), format="png", layout=ipywidgets.Layout(width="256px")
         )
         note = ipywidgets.Label(self.notes[self.iteration])
 
         def moved(change) -> None:
-            picture.value = _png(self.show(change["new"]))
+            picture.value = png(self.show(change["new"]))
             note.value = self.notes[self.iteration]
 
         slider.observe(moved, names="value")
@@ -74,5 +84,5 @@ class Filmstrip:
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
         bundle = dict(self.widget()._repr_mimebundle_())
         bundle["text/plain"] = f"Filmstrip of iterations {list(self.frames)}"
-        bundle["image/png"] = _png(self.strip())
+        bundle["image/png"] = png(self.strip())
         return bundle

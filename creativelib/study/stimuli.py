@@ -19,6 +19,7 @@ from creativelib.pullback import SumRule
 from creativelib.run import CreativeRun
 from creativelib.spaces import make_space
 from creativelib.typicality import TypicalityModel
+from creativelib.widgets import png
 
 OUTSIDERS = {"alien": "vehicle"}  # what is shown as an obvious non-member of a subject; an alien for all others
 FORMAT = "creativelib stimuli 1"
@@ -57,8 +58,7 @@ class Stimulus:
 
 def _stimulus(kind: str, image: Image.Image | bytes, **facts) -> Stimulus:
     if not isinstance(image, bytes):
-        image.save(page := io.BytesIO(), format="PNG")
-        image = page.getvalue()
+        image = png(image)
     return Stimulus(hashlib.sha256(kind.encode() + image).hexdigest()[:12], kind, image, **facts)
 
 

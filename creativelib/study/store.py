@@ -86,7 +86,9 @@ class Store:
 
     def __init__(self, where: str | Path):
         url = str(where) if "://" in str(where) else f"sqlite:///{Path(where).absolute()}"
-        self.engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS} if url.startswith("sqlite") else {})
+        # No pool for a file: SQLite then folds its log into it after each use, so that a copy of the one file is whole.
+        options = {"poolclass": sa.NullPool, "connect_args": {"timeout": BUSY_SECONDS}} if url.startswith("sqlite") else {}
+        self.engine = sa.create_engine(url, **options)
         if self.engine.dialect.name == "sqlite":
             Path(self.engine.url.database).parent.mkdir(parents=True, exist_ok=True)
             sa.event.listen(self.engine, "connect", _prepare_sqlite)
@@ -99,6 +101,12 @@ class Store:
     def close(self) -> None:
         """Let go of the database."""
         self.engine.dispose()
+
+    @property
+    def place(self) -> str:
+        """The file or URL, without a password."""
+        url = self.engine.url
+        return url.database if self.engine.dialect.name == "sqlite" else url.render_as_string(hide_password=True)
 
     # --- who and what -------------------------------------------------------------------------------------------------
 
@@ -284,6 +292,21 @@ class Store:
         )  # fmt: skip
         return self._frame(query)
 
+    def sessions(self) -> pd.DataFrame:
+        """Who has begun what: rater (code), consented_at, session, started_at, stimuli (list of ids, in the order shown),
+        rated (how many have a rating); the earliest first. A rater who agreed and began nothing is not here.
+        """
+        query = sa.select(
+            RATERS.c.code.label("rater"), RATERS.c.consented_at, SESSIONS.c.id.label("session"), SESSIONS.c.started_at,
+            SESSIONS.c.stimuli,
+        )  # fmt: skip
+        query = query.join(SESSIONS, SESSIONS.c.rater == RATERS.c.id).order_by(SESSIONS.c.started_at, SESSIONS.c.id)
+        frame, rated = self._frame(query), self.ratings()["session"].value_counts()
+        return frame.assign(
+            stimuli=[json.loads(order) for order in frame["stimuli"]],
+            rated=[int(rated.get(session, 0)) for session in frame["session"]],
+        )
+
     def choices(self) -> pd.DataFrame:
         """Paired choices: rater (code), session, left, right, chosen, chosen_at."""
         query = sa.select(RATERS.c.code.label("rater"), CHOICES).join(SESSIONS, SESSIONS.c.id == CHOICES.c.session)
@@ -340,7 +363,13 @@ class Store:
 def _prepare_sqlite(connection, _record) -> None:
     """Write-ahead log, every commit synced to disk, foreign keys enforced; SQLAlchemy begins the transactions itself."""
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={BUSY_SECONDS * 1000}"):
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        "secure_delete=ON",
+        f"busy_timeout={BUSY_SECONDS * 1000}",
+    ):
         connection.execute(f"PRAGMA {pragma}")
 
 

@@ -1,0 +1,125 @@
+"""One person's part in a rating study: consent, what to rate next, what was given; all of it kept in the store."""
+
+from collections.abc import Sequence
+
+from creativelib.prior_sampling import derive_seed
+from creativelib.study.stimuli import Stimulus, rating_order
+from creativelib.study.store import Store
+
+
+class RatingSession:
+    """The plain object behind the rating panel. It holds no ratings: ask the store, and so will whoever starts again.
+
+    Args:
+        store: where ratings are kept; the stimuli are added to it. stimuli: of ``make_stimuli`` or ``load_stimuli``.
+        per_rater: how many pictures each person rates; all by default. With orders that begin elsewhere for each rater every
+            picture still gets nearly the same number of ratings.
+        seed: of the orders; one for a study.
+
+    Attributes:
+        code: of who rates, ``None`` before ``join``. session: their session in the store. anchor: the stimulus that stands
+            for 1, ``None`` where there is none.
+
+    Raises:
+        ValueError: nothing to rate, ``per_rater`` out of range, or stimuli that disagree with those of the store.
+    """
+
+    def __init__(self, store: Store, stimuli: Sequence[Stimulus], *, per_rater: int | None = None, seed: int = 0):
+        self.store, self.stimuli, self.seed = store, {one.id: one for one in stimuli}, seed
+        self.anchor = next((one for one in stimuli if one.kind == "anchor"), None)
+        most = self._rateable = sum(one.kind != "anchor" for one in stimuli)
+        if most < 1:
+            raise ValueError("stimuli: got nothing to rate; make some with make_stimuli")
+        self.per_rater = most if per_rater is None else per_rater
+        if isinstance(self.per_rater, bool) or not isinstance(self.per_rater, int) or not 1 <= self.per_rater <= most:
+            raise ValueError(f"per_rater: got {per_rater!r}; give a whole number from 1 to {most}, or None for all")
+        store.add_stimuli(one.facts for one in stimuli)
+        self.code = self.session = None
+
+    def begun(self, code: str) -> tuple[int, int] | None:
+        """How many of how many pictures of this study the code has rated; ``None`` for a code that has not begun."""
+        mine = self._mine(code)
+        return mine and (mine["rated"], len(mine["stimuli"]))
+
+    def _mine(self, code: str) -> dict | None:
+        sessions = self.store.sessions()
+        for row in sessions[sessions["rater"] == code.strip()].to_dict("records"):
+            if set(row["stimuli"]) <= set(self.stimuli):
+                return row
+        return None
+
+    def join(self, code: str, *, consent: bool) -> None:
+        """Rate under this code; who has begun goes on where they were.
+
+        Raises:
+            ValueError: an empty code, or no consent.
+        """
+        rater = self.store.rater(code, consent=consent)
+        mine = self._mine(code)
+        self.session = mine["session"] if mine else self.store.begin(rater, self._order(code.strip()))
+        self.code = code.strip()
+
+    def _order(self, code: str) -> list[str]:
+        """Where several share a store they follow each other, so that numbers of ratings balance; who is alone with a file
+        of their own begins anywhere, or all files would have one order.
+        """
+        earlier = self.store.sessions()["rater"].tolist()
+        block = derive_seed(self.seed, "first rater", (earlier or [code])[0])
+        number = block * self._rateable + len(earlier)
+        return rating_order(list(self.stimuli.values()), number, seed=self.seed)[: self.per_rater]
+
+    def leave(self) -> None:
+        """Let somebody else sit down; nothing is lost."""
+        self.code = self.session = None
+
+    def withdraw(self) -> None:
+        """Delete who rates, with all that they gave. Raises ValueError before ``join``."""
+        self._joined()
+        self.store.delete_rater(self.code)
+        self.leave()
+
+    def _joined(self) -> str:
+        if self.session is None:
+            raise ValueError("session: nobody has joined; call join(code, consent=True) first")
+        return self.session
+
+    @property
+    def order(self) -> list[str]:
+        """Ids in the order in which they are shown."""
+        return self.store.order(self._joined())
+
+    @property
+    def given(self) -> dict[str, int]:
+        """Current ratings, 0 to 5, by id, in that order."""
+        return self.store.given(self._joined())
+
+    @property
+    def current(self) -> Stimulus | None:
+        """The stimulus to rate now; ``None`` when all are rated."""
+        found = self.store.next(self._joined())
+        return None if found is None else self.stimuli[found]
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """How many of how many are rated."""
+        return len(self.given), len(self.order)
+
+    def rate(self, value: int, stimulus: str | None = None, milliseconds: int | None = None) -> bool:
+        """Rate the current stimulus; on disk when this returns. Returns whether anything was written.
+
+        Args:
+            stimulus: the id that was seen. A second answer for what is no longer current (a double click) is not taken.
+
+        Raises:
+            ValueError: a value off the scale, all is rated, nobody has joined.
+        """
+        current = self.current
+        if current is None:
+            raise ValueError("stimulus: all pictures are rated; undo takes the last rating back")
+        if stimulus is not None and stimulus != current.id:
+            return False
+        return self.store.rate(self._joined(), current.id, value, milliseconds)
+
+    def undo(self) -> str | None:
+        """Take back the last rating; returns its stimulus's id, ``None`` if there is none."""
+        return self.store.undo(self._joined())
