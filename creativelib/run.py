@@ -230,6 +230,13 @@ class CreativeRun:
                 self.save(folder)
         return self
 
+    def aim(self, target: float | None) -> "CreativeRun":
+        """Turn the dial: search on towards another surprise (nats; ``None``: without end), also when the last was reached."""
+        self.target = target
+        if self.stopped == "target":
+            self.stopped = ""
+        return self
+
     def keep_snapshot(self) -> None:
         """Keep the current parameters under the number of steps done."""
         self.snapshots[self.steps] = self.space.state_dict()

@@ -97,12 +97,13 @@ def test_other_stimuli_are_another_session(session, store):
 
 def test_in_one_store_numbers_of_ratings_balance(store):
     counts = dict.fromkeys((one.id for one in STIMULI[1:]), 0)
-    for number in range(COUNT):
+    for number in range(COUNT - 2):
         session = RatingSession(store, STIMULI, per_rater=3)
         session.join(f"rater {number}", consent=True)
         for name in session.order:
             counts[name] += 1
-    assert set(counts.values()) == {3}
+    images = [counts[one.id] for one in STIMULI if one.kind == "image"]
+    assert counts["f" * 12] == COUNT - 2 and max(images) - min(images) <= 1  # the outsider is for all
 
 
 def test_those_who_are_alone_with_a_file_see_different_orders(tmp_path):
@@ -150,8 +151,8 @@ def test_a_copy_of_the_one_file_is_whole_at_any_time(session, store, tmp_path):
         (lambda session: session.withdraw(), "session: nobody has joined"),
         (lambda session: session.join("", consent=True), "code: got ''; give a pseudonym"),
         (lambda session: session.join("blue-fox", consent=False), "consent: got False"),
-        (lambda session: RatingSession(session.store, STIMULI[:1]), "stimuli: got nothing to rate"),
-        (lambda session: RatingSession(session.store, STIMULI, per_rater=COUNT + 1), "per_rater: got 9; give .* from 1 to 8"),
+        (lambda session: RatingSession(session.store, STIMULI[:1]), "stimuli: got no image to rate"),
+        (lambda session: RatingSession(session.store, STIMULI, per_rater=COUNT + 1), "per_rater: got 9; give .* from 2 to 8"),
         (lambda session: RatingSession(session.store, STIMULI, per_rater=True), "per_rater: got True"),
     ],
 )

@@ -18,6 +18,7 @@ from creativelib.study.statistics import (
     mean_by_iteration,
     mean_by_surprise,
     mixed_effects,
+    paired_difference,
     power,
     repeat_agreement,
     share_interval,
@@ -123,6 +124,71 @@ def test_failed_checks_worked_by_hand():
     assert found["checks"].to_dict() == {"a": 2, "b": 1, "c": 2} and found["failed"].to_dict() == {"a": 1, "b": 0, "c": 2}
     assert found["flagged"].to_dict() == {"a": True, "b": False, "c": True}
     assert failed_checks(checks, allowed=1)["flagged"].to_dict() == {"a": False, "b": False, "c": True}
+
+
+def test_checks_and_repeats_as_a_store_gives_them():
+    """From a store a repeat has an id of its own and names its original; outsiders are rows of the ratings."""
+    rows = [
+        ("a", "s", 1, "image", None), ("a", "r", 3, "repeat", "s"), ("a", "x", 0, "outsider", None),
+        ("b", "s", 2, "image", None), ("b", "r", 2, "repeat", "s"), ("b", "x", 4, "outsider", None),
+    ]  # fmt: skip
+    ratings = frame(rows, "rater stimulus value kind of")
+    assert repeat_agreement(ratings)["difference"].to_dict() == {"a": 2, "b": 0}
+    assert failed_checks(ratings)["flagged"].to_dict() == {"a": False, "b": True}
+
+
+def differences(rows):
+    return frame(rows, "rater seed condition value")
+
+
+def test_paired_difference_worked_by_hand():
+    # new less old: rater a 2 and 0 in runs 0 and 1, rater b 3 and 1
+    rows = [("a", 0, "old", 1), ("a", 0, "new", 3), ("a", 1, "old", 2), ("a", 1, "new", 2)]
+    rows += [("b", 0, "old", 1), ("b", 0, "new", 4), ("b", 1, "old", 1), ("b", 1, "new", 2)]
+    found = paired_difference(differences(rows), "new", "old")
+    # by run 2.5 and 0.5, by rater 1 and 2: squared errors 2 / 2 + 0.5 / 2; Student's t at 1 degree of freedom is 12.706
+    reach = 12.7062 * math.sqrt(1.25)
+    assert found.difference == 1.5 and (found.low, found.high) == pytest.approx((1.5 - reach, 1.5 + reach), rel=1e-5)
+    assert found.p_value == pytest.approx(1 - 2 / math.pi * math.atan(1.5 / math.sqrt(1.25)))  # Cauchy's law
+    assert (found.raters, found.runs) == (2, 2)
+    turned = paired_difference(differences(rows), "old", "new")
+    assert (turned.difference, turned.p_value) == (-found.difference, found.p_value)
+
+
+def test_paired_difference_takes_what_both_conditions_have():
+    rows = [(rater, seed, condition, 3) for rater in "abc" for seed in range(3) for condition in ("old", "new")]
+    rows += [("d", 0, "new", 0), ("a", 9, "old", 5)]  # halves of pairs
+    found = paired_difference(differences(rows), "new", "old")
+    assert (found.difference, found.p_value, found.raters, found.runs) == (0, 1, 3, 3)
+
+
+@pytest.mark.parametrize(("raters", "runs"), [(20, 6), (6, 20), (30, 8)])
+def test_paired_difference_covers_the_truth_of_other_raters_and_runs(raters, runs):
+    """Crossed random effects of raters and runs; 2 is the rating of the old in all."""
+    source, covered, repeats = np.random.default_rng(3), 0, 300
+    rater, run = (part.ravel() for part in np.meshgrid(range(raters), range(runs), indexing="ij"))
+    for _ in range(repeats):
+        effects = source.normal(0, 0.15, raters)[rater] + source.normal(0, 0.3, runs)[run]
+        new = (2.5 + effects + source.normal(0, 0.4, len(run))).clip(0, 5)
+        parts = [
+            pd.DataFrame({"rater": rater, "seed": run, "condition": name, "value": value})
+            for name, value in (("old", np.full(len(run), 2.0)), ("new", new))
+        ]
+        found = paired_difference(pd.concat(parts), "new", "old")
+        covered += found.low <= 0.5 <= found.high
+    assert 0.93 <= covered / repeats
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(("better", "old"), "of: got 'better'; give one of"), (("new", "worse"), "versus: got 'worse'; give one of")],
+)
+def test_paired_difference_names_a_condition_that_is_not_there(arguments, message):
+    rows = [(rater, seed, condition, 3) for rater in "ab" for seed in range(2) for condition in ("old", "new")]
+    with pytest.raises(ValueError, match=message):
+        paired_difference(differences(rows), *arguments)
+    with pytest.raises(ValueError, match="ratings: got both conditions from 2 raters in 1 runs; give 2 of each"):
+        paired_difference(differences(rows).query("seed == 0"), "new", "old")
 
 
 def test_power_rises_with_raters_and_effect_and_is_seeded():

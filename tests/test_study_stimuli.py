@@ -4,7 +4,15 @@ from collections import Counter
 
 import pytest
 
-from creativelib.study.stimuli import load_stimuli, make_stimuli, rating_order, save_stimuli
+from creativelib.study.stimuli import (
+    CONDITIONS,
+    conditions,
+    dial_stimuli,
+    load_stimuli,
+    make_stimuli,
+    rating_order,
+    save_stimuli,
+)
 from creativelib.study.store import KINDS, Store
 
 SETTINGS = {"seeds": 2, "iterations": (0, 2, 4), "n": 60, "dims": 6, "progress": False}
@@ -44,16 +52,30 @@ def test_pullback_is_another_course(stimuli, small_generator):
 
 def test_orders_are_balanced_random_and_keep_repeats_apart(stimuli):
     shown = [one.id for one in stimuli if one.kind != "anchor"]
-    orders = [rating_order(stimuli, rater) for rater in range(2 * len(shown))]
+    images = [one.id for one in stimuli if one.kind == "image"]
+    orders = [rating_order(stimuli, rater) for rater in range(2 * len(images))]
     assert all(sorted(order) == sorted(shown) for order in orders)
-    for block in (orders[: len(shown)], orders[len(shown) :]):
-        for position in range(len(shown)):
-            assert len({order[position] for order in block}) == len(shown)
+    for block in (orders[: len(images)], orders[len(images) :]):
+        assert sorted(order[0] for order in block) == sorted(images)
     assert len({tuple(order) for order in orders}) == len(orders)
     for order in orders:
         for one in stimuli:
             if one.of:
-                assert abs(order.index(one.id) - order.index(one.of)) >= len(shown) // 4
+                assert abs(order.index(one.id) - order.index(one.of)) > len(images) // 4
+
+
+@pytest.mark.parametrize("count", range(3, 11))
+def test_who_rates_a_part_gets_all_outsiders_and_repeats_with_their_originals(stimuli, count):
+    kinds = {one.id: one.kind for one in stimuli}
+    originals = {one.id: one.of for one in stimuli if one.of}
+    times = Counter()
+    for rater in range(6):
+        order = rating_order(stimuli, rater, count=count)
+        assert len(order) == len(set(order)) == count and kinds[order[0]] == "image"
+        assert sum(kinds[one] == "outsider" for one in order) == 2
+        assert all(originals[one] in order for one in order if one in originals)
+        times.update(one for one in order if kinds[one] == "image")
+    assert len(times) == 6 and max(times.values()) - min(times.values()) <= 2
 
 
 def test_saved_and_loaded_they_go_into_a_store(stimuli, tmp_path):
@@ -101,3 +123,51 @@ def test_bad_numbers_are_refused(small_generator, settings, match):
 def test_a_rater_below_zero_is_refused(stimuli):
     with pytest.raises(ValueError, match="^rater: got -1"):
         rating_order(stimuli, -1)
+
+
+# --- the second round -------------------------------------------------------------------------------------------------
+
+
+def dial(generator, **changes):
+    return dial_stimuli(
+        generator, "alien", **({"peak": 30.0, "runs": 2, "steps": 400, "n": 60, "dims": 6, "progress": False} | changes)
+    )
+
+
+@pytest.fixture(scope="module")
+def second(small_generator):
+    return dial(small_generator)
+
+
+def test_the_dial_makes_three_pictures_a_run(second):
+    assert Counter(one.kind for one in second) == {"anchor": 1, "image": 6, "outsider": 2}
+    condition = conditions(second)
+    assert Counter(condition.values()) == dict.fromkeys(CONDITIONS, 2)
+    nats = {name: [one.surprise for one in second if condition.get(one.id) == name] for name in CONDITIONS}
+    assert max(nats["default"]) < min(nats["peak"]) < max(nats["peak"]) < min(nats["overshoot"])
+    assert all(abs(value - 30) < 12 for value in nats["peak"])
+    assert all(one.iteration == 0 for one in second if condition.get(one.id) == "default")
+
+
+def test_its_conditions_survive_a_folder(second, tmp_path):
+    assert conditions(load_stimuli(save_stimuli(second, tmp_path / "second"))) == conditions(second)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"peak": 1.0}, "peak: got 1.0 nats; give more than a plain sample has"),
+        ({"peak": 1e6, "steps": 12}, "peak: run 0 came to .* of 1000000 nats in 12 steps; give more steps"),
+        ({"overshoot": 1.0}, "overshoot: got 1.0; give a factor above 1"),
+        ({"runs": 0}, "runs: got 0; give a whole number of at least 1"),
+    ],
+)
+def test_a_dial_that_cannot_be_set(small_generator, changes, message):
+    with pytest.raises(ValueError, match=message):
+        dial(small_generator, **changes)
+
+
+def test_conditions_are_of_dial_stimuli_only(stimuli):
+    second_has = "stimuli: got .* images of each run; give those of dial_stimuli"
+    with pytest.raises(ValueError, match=second_has):
+        conditions(stimuli[:3])

@@ -21,18 +21,20 @@ class RatingSession:
             for 1, ``None`` where there is none.
 
     Raises:
-        ValueError: nothing to rate, ``per_rater`` out of range, or stimuli that disagree with those of the store.
+        ValueError: nothing to rate, a ``per_rater`` that ``rating_order`` does not take as ``count``, or stimuli that disagree
+            with those of the store.
     """
 
     def __init__(self, store: Store, stimuli: Sequence[Stimulus], *, per_rater: int | None = None, seed: int = 0):
         self.store, self.stimuli, self.seed = store, {one.id: one for one in stimuli}, seed
         self.anchor = next((one for one in stimuli if one.kind == "anchor"), None)
-        most = self._rateable = sum(one.kind != "anchor" for one in stimuli)
-        if most < 1:
-            raise ValueError("stimuli: got nothing to rate; make some with make_stimuli")
-        self.per_rater = most if per_rater is None else per_rater
-        if isinstance(self.per_rater, bool) or not isinstance(self.per_rater, int) or not 1 <= self.per_rater <= most:
-            raise ValueError(f"per_rater: got {per_rater!r}; give a whole number from 1 to {most}, or None for all")
+        if not (images := sum(one.kind == "image" for one in stimuli)):
+            raise ValueError("stimuli: got no image to rate; make some with make_stimuli")
+        self._images = images
+        try:
+            self.per_rater = len(rating_order(stimuli, 0, count=per_rater))
+        except ValueError as error:
+            raise ValueError(str(error).replace("count:", "per_rater:")) from None
         store.add_stimuli(one.facts for one in stimuli)
         self.code = self.session = None
 
@@ -65,8 +67,8 @@ class RatingSession:
         """
         earlier = self.store.sessions()["rater"].tolist()
         block = derive_seed(self.seed, "first rater", (earlier or [code])[0])
-        number = block * self._rateable + len(earlier)
-        return rating_order(list(self.stimuli.values()), number, seed=self.seed)[: self.per_rater]
+        number = block * self._images + len(earlier)
+        return rating_order(list(self.stimuli.values()), number, count=self.per_rater, seed=self.seed)
 
     def leave(self) -> None:
         """Let somebody else sit down; nothing is lost."""

@@ -4,6 +4,7 @@ Ratings are frames as in ``creativelib.study.wundt``; choices are frames with th
 or 'right'). Intervals resample raters, because the ratings of one person are not independent.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,9 @@ import pandas as pd
 import statsmodels.api as sm
 from scipy.sparse.csgraph import connected_components
 from scipy.stats import binomtest, norm
+from scipy.stats import t as student
 
+from creativelib.study import LOWEST
 from creativelib.study.simulation import simulate_class
 from creativelib.study.wundt import WundtCurve, checked_count, checked_level, checked_ratings, inverted_u, resampled
 
@@ -168,6 +171,7 @@ def repeat_agreement(ratings: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         ratings: with rater, stimulus, value, in the order in which they were given; the first two of a stimulus are compared.
+            Where there is a column ``of`` (from a store), a row of kind 'repeat' is another rating of the stimulus named there.
 
     Returns:
         index rater; columns repeats, difference (mean absolute one, rating points), within_one (share at most 1 apart).
@@ -176,6 +180,8 @@ def repeat_agreement(ratings: pd.DataFrame) -> pd.DataFrame:
     Raises:
         TypeError, ValueError: as ``checked_ratings``.
     """
+    if isinstance(ratings, pd.DataFrame) and "of" in ratings and "stimulus" in ratings:
+        ratings = ratings.assign(stimulus=ratings["of"].fillna(ratings["stimulus"]))
     if isinstance(ratings, pd.DataFrame) and "kind" in ratings:
         ratings = ratings[ratings["kind"].isin(["image", "repeat"])].drop(columns="kind")
     rows = checked_ratings(ratings, ["rater", "stimulus", "value"], raters=1)
@@ -190,10 +196,11 @@ def repeat_agreement(ratings: pd.DataFrame) -> pd.DataFrame:
 
 
 def failed_checks(checks: pd.DataFrame, *, allowed: int = 0) -> pd.DataFrame:
-    """Who failed attention checks ("choose 4 here").
+    """Who failed attention checks ("choose 4 here"; pictures of something else, which deserve a 0).
 
     Args:
-        checks: with rater, value and expected, one check a row. allowed: how many a rater may fail.
+        checks: with rater, value and expected, one check a row; or ratings without that column, whose rows of kind 'outsider'
+            are the checks, with a 0 expected. allowed: how many a rater may fail.
 
     Returns:
         index rater; columns checks, failed, flagged (bool).
@@ -203,6 +210,8 @@ def failed_checks(checks: pd.DataFrame, *, allowed: int = 0) -> pd.DataFrame:
     """
     checked_count("allowed", allowed, 0)
     if isinstance(checks, pd.DataFrame) and "kind" in checks:
+        if "expected" not in checks:
+            checks = checks[checks["kind"] == "outsider"].assign(expected=LOWEST)
         checks = checks.drop(columns="kind")
     rows = checked_ratings(checks, ["rater", "value", "expected"], "checks", raters=1)
     failed = (rows["value"] != rows["expected"]).groupby(rows["rater"])
@@ -256,6 +265,47 @@ def power(
         widths = pd.Series([one.interval[1] - one.interval[0] for one in found])
         rows.append({"raters": number, "detected": share.share, "low": share.low, "high": share.high, "width": widths.median()})
     return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A mean difference in rating points with its interval and two-sided p-value, over so many raters and runs."""
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    raters: int
+    runs: int
+
+
+def paired_difference(ratings: pd.DataFrame, of: str, versus: str, *, level: float = 0.95) -> Difference:
+    """How much higher one condition is rated than another, by the same rater in the same run (the confirmatory round).
+
+    The interval speaks of other raters *and* other runs: the squared errors of the mean over raters and over runs are added,
+    and Student's law has the degrees of freedom of the fewer. That counts the noise of single ratings twice, so it is
+    careful: 95 % intervals held the truth in 97 % of simulated rounds or more.
+
+    Args:
+        ratings: with rater, seed (of the run), condition, value. of, versus: two of the conditions.
+
+    Raises:
+        TypeError, ValueError: as ``checked_ratings``; a condition that nobody rated; fewer than two raters or runs with both.
+    """
+    rows = checked_ratings(ratings, ["rater", "seed", "condition", "value"])
+    for name, condition in (("of", of), ("versus", versus)):
+        if condition not in set(rows["condition"]):
+            raise ValueError(f"{name}: got {condition!r}; give one of {sorted(set(rows['condition']))}")
+    table = rows.pivot_table(index=["rater", "seed"], columns="condition", values="value")
+    pairs = (table[of] - table[versus]).unstack("seed").dropna(how="all").dropna(axis=1, how="all").to_numpy()
+    if min(pairs.shape) < 2:
+        raise ValueError(f"ratings: got both conditions from {pairs.shape[0]} raters in {pairs.shape[1]} runs; give 2 of each")
+    means = [np.nanmean(pairs, axis=axis) for axis in (0, 1)]  # by run, by rater
+    difference, error = float(np.nanmean(pairs)), math.sqrt(sum(mean.var(ddof=1) / len(mean) for mean in means))
+    law = student(min(pairs.shape) - 1)
+    reach = float(law.ppf((1 + checked_level(level)) / 2)) * error
+    p_value = float(2 * law.sf(abs(difference) / error)) if error else float(difference == 0)
+    return Difference(difference, difference - reach, difference + reach, p_value, *pairs.shape)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,90 @@
+"""Figures of the study: what they show is what was rated, and none hides that its raters were simulated."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.text import Text
+from PIL import Image
+
+from creativelib.study import figures
+from creativelib.study.simulation import berlyne, simulate_class
+from creativelib.study.statistics import mean_by_iteration
+from creativelib.study.stimuli import Stimulus
+from creativelib.study.wundt import inverted_u
+from creativelib.widgets import png
+
+STIMULI = [
+    Stimulus(f"{seed}-{step}", "image", png(Image.new("RGB", (8, 8))), seed, step, 60.0 + 10 * step + seed)
+    for seed in range(3)
+    for step in range(0, 14, 2)
+]
+TABLE = pd.DataFrame([one.facts for one in STIMULI]).rename(columns={"id": "stimulus"})
+CONDITIONS = {one.id: "default" if one.iteration == 0 else "peak" for one in STIMULI if one.iteration in (0, 4)}
+
+
+def ratings(human=False):
+    simulated = simulate_class(TABLE, 12, seed=0, curve=berlyne(60, 170))
+    if not human:
+        return simulated
+    return simulated.drop(columns="simulated").assign(rater=simulated["rater"].str.replace("simulated", "rater"))
+
+
+def texts_inside(axis):
+    return " | ".join(text.get_text() for text in axis.get_children() if isinstance(text, Text))
+
+
+def drawn(rows):
+    return [
+        figures.by_iteration(rows, STIMULI, seeds=(0, 2), resamples=50),
+        figures.wundt_curve(rows, inverted_u(rows, resamples=20)),
+        figures.by_condition(rows, STIMULI, CONDITIONS),
+    ]
+
+
+def test_every_figure_says_inside_its_axes_who_rated():
+    for figure in drawn(ratings()):
+        assert "12 simulated raters" in texts_inside(figure.axes[0])
+    for figure in drawn(ratings(human=True)):
+        assert "12 raters" in texts_inside(figure.axes[0]) and "simulated" not in texts_inside(figure.axes[0])
+
+
+def test_who_rated_counts_both_kinds_and_cannot_be_fooled_by_a_store():
+    both = pd.concat([ratings(), ratings(human=True)])
+    assert figures.who_rated(both) == "12 raters and 12 simulated raters"
+    without = ratings().drop(columns="simulated")  # as they come back from a store: the code tells
+    assert figures.who_rated(without) == "12 simulated raters"
+    assert figures.who_rated(ratings()[lambda rows: rows["rater"] == "simulated 001"]) == "1 simulated rater"
+
+
+def test_the_line_of_fig_4_is_the_mean_by_iteration_with_its_interval():
+    rows = ratings()
+    axis = figures.by_iteration(rows, resamples=50).axes[0]
+    mean = mean_by_iteration(rows, resamples=50)
+    line = next(line for line in axis.lines if line.get_label() == "mean")
+    assert np.allclose(line.get_xydata(), mean[["iteration", "mean"]])
+    band = axis.collections[0].get_paths()[0].vertices[:, 1]
+    assert band.min() == pytest.approx(mean["low"].min()) and band.max() == pytest.approx(mean["high"].max())
+    assert {line.get_label() for line in axis.lines} == {"mean", "run 0", "run 1", "run 2"}
+
+
+def test_the_images_below_are_those_of_the_seeds():
+    figure = figures.by_iteration(ratings(), STIMULI, seeds=(0, 2), resamples=20)
+    assert sum(bool(axis.images) for axis in figure.axes) == 14
+    with pytest.raises(ValueError, match=r"seeds: got 7; the stimuli have images of \[0, 1, 2\]"):
+        figures.by_iteration(ratings(), STIMULI, seeds=(7,))
+
+
+def test_the_peak_is_drawn_where_it_was_found():
+    rows = ratings()
+    found = inverted_u(rows, resamples=50)
+    axis = figures.wundt_curve(rows, found).axes[0]
+    line = next(line for line in axis.lines if "peak" in line.get_label())
+    assert line.get_xdata()[0] == found.peak and len(axis.collections[0].get_offsets()) == len(STIMULI)
+
+
+def test_each_picture_of_the_second_round_has_its_nats_and_its_rating():
+    rows = ratings()
+    figure = figures.by_condition(rows, STIMULI, CONDITIONS)
+    means = rows.groupby("stimulus")["value"].mean()
+    titles = {axis.get_title() for axis in figure.axes}
+    assert titles == {f"{one.surprise:.0f} nats, {means[one.id]:.1f}" for one in STIMULI if one.id in CONDITIONS}
