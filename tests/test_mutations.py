@@ -68,6 +68,30 @@ MUTATIONS = {
         "device=mask.device)",
         "test_prior_sampling.py",
     ),
+    "a second press rates the next picture": (
+        "study/session.py",
+        "if stimulus is not None and stimulus != current.id:",
+        "if False:",
+        "test_study_panel.py",
+    ),
+    "the browser is told what a picture is": (
+        "study/panel.py",
+        'now["stimulus"] = current.id if current else ""',
+        'now["stimulus"] = f"{current.id} {current.kind}" if current else ""',
+        "test_study_panel.py",
+    ),
+    "a figure hides that its raters were simulated": (
+        "study/figures.py",
+        'startswith("simulated")',
+        'startswith("human")',
+        "test_study_figures.py",
+    ),
+    "the paired difference has the other sign": (
+        "study/statistics.py",
+        "table[of] - table[versus]",
+        "table[versus] - table[of]",
+        "test_study_statistics.py",
+    ),
 }
 
 

@@ -120,6 +120,16 @@ def test_a_target_stops_and_holds(make, typicality):
     assert any(row["gradient_norm"] == 0 for row in run.history)
 
 
+def test_a_dial_is_turned_on_and_a_run_that_ended_otherwise_stays_ended(make):
+    start = make().step()["surprise"]
+    run = make(target=start - 5).run(30, progress=False)
+    there = run.steps
+    assert run.aim(start + 3).stopped == "" and run.run(60, progress=False).steps > there
+    assert run.settings["target"] == start + 3 and run.history[-1]["surprise"] > run.history[there - 1]["surprise"]
+    run = make(checker=Checker(patience=0), check_every=5, target=start - 5).run(30, progress=False)
+    assert run.aim(None).stopped == "checker"
+
+
 def test_sampling_a_snapshot_leaves_the_search_where_it_is(make):
     run = make(snapshot_every=2).run(4, progress=False)
     before = run.space.state_dict()
