@@ -79,9 +79,10 @@ def create(arguments: argparse.Namespace) -> int:
 
     from creativelib.figures import before_after
     from creativelib.generator import load_generator, positive_prompt
-    from creativelib.prior_sampling import derive_seed, sample_prior
+    from creativelib.prior_sampling import sample_prior
     from creativelib.pullback import load_checker
     from creativelib.run import CreativeRun
+    from creativelib.seeds import derive_seed
     from creativelib.spaces import make_space
     from creativelib.typicality import TypicalityModel
 

@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from sklearn.covariance import OAS
 
-from creativelib.prior_sampling import derive_seed
+from creativelib.seeds import derive_seed
 from creativelib.storage import read_tensors, require_equal, write_tensors
 from creativelib.typicality import TypicalityModel, checked_embeddings
 

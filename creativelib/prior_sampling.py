@@ -1,6 +1,5 @@
 """Sample image embeddings from the diffusion prior, differentiably (section 5.1 of the paper)."""
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,15 +8,8 @@ import torch
 from tqdm.auto import tqdm
 
 from creativelib.generator import Generator, TextCondition
+from creativelib.seeds import derive_seed
 from creativelib.storage import read_tensors, require_equal, write_tensors
-
-
-def derive_seed(*parts: int | str) -> int:
-    """A seed from several numbers or words, e.g. ``(run seed, step)``: equal parts give equal seeds, others unrelated ones.
-
-    32 bits, because that is all that torch's CPU generator keeps of a seed.
-    """
-    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=4).digest())
 
 
 def noise_sources(seeds: Iterable[int]) -> list[torch.Generator]:

@@ -12,8 +12,8 @@ from tqdm.auto import tqdm
 from creativelib.directions import NegativeCluster, directional_loss
 from creativelib.generator import Generator, positive_prompt
 from creativelib.losses import anchor_loss, creative_loss
-from creativelib.prior_sampling import derive_seed
 from creativelib.pullback import CHECK_IMAGES, AlternatingRule, Decision, YesNoChecker, anchor_threshold
+from creativelib.seeds import derive_seed
 from creativelib.spaces import ConceptualSpace
 from creativelib.storage import read_tensors, require_equal, write_tensors
 from creativelib.typicality import TypicalityModel

@@ -88,6 +88,23 @@ def test_undo_takes_back_the_last_rating_and_it_can_be_given_again(store, sessio
     assert store.ratings().empty
 
 
+def test_sessions_say_who_has_begun_and_how_far_they_are(store, session):
+    store.rater("grey-seal", consent=True)  # agreed, began nothing
+    mine = store.begin(store.rater("red-owl", consent=True), names(2))
+    store.rate(mine, names(2)[0], 3)
+    store.rate(mine, names(2)[0], 4)
+    found = store.sessions()
+    assert found["rater"].tolist() == ["blue-fox", "red-owl"] and found["session"].tolist() == [session, mine]
+    assert found["rated"].tolist() == [0, 1] and found["stimuli"].tolist() == [names(6), names(2)]
+
+
+def test_the_place_of_a_store_is_said_without_its_password(store, tmp_path):
+    assert store.place == str(tmp_path / "study.sqlite")
+    away = Store.__new__(Store)
+    away.engine = sa.create_engine("postgresql+psycopg://study:secret@host/class")
+    assert away.place == "postgresql+psycopg://study:***@host/class"
+
+
 @pytest.mark.parametrize("value", [-1, 6, 2.0, True, "3", None])
 def test_values_off_the_scale_are_refused(store, session, value):
     with pytest.raises(ValueError, match="^value: got"):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from creativelib.prior_sampling import derive_seed
+from creativelib.seeds import derive_seed
 from creativelib.study.stimuli import Stimulus, rating_order
 from creativelib.study.store import Store
 
