@@ -89,6 +89,37 @@ def test_normalise_makes_unit_latents_and_changes_no_picture():
     assert np.abs(before - after).max() <= 1
 
 
+def test_the_decoding_half_is_trained_without_changing_the_latents(tmp_path):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = autoencoder.build().eval()
+    images = np.full((4, 128, 128, 3), 255, np.uint8)
+    images[:, 30:90, 20:100] = np.random.default_rng(0).integers(0, 200, (4, 1, 1, 3), dtype=np.uint8)
+    before, drawn = autoencoder.encode(model, images), autoencoder.decode(model, autoencoder.encode(model, images))
+    subspace = torch.linalg.qr(torch.randn(2048, 3, generator=torch.Generator().manual_seed(0)))[0]
+    model = autoencoder.train_decoder(model, images, torch.full((4,), 0.25), subspace, tmp_path, "cpu", steps=2, batch=2)
+    assert torch.equal(autoencoder.encode(model, images), before)
+    assert (autoencoder.decode(model, before) != drawn).any()
+
+
+def test_recoloured_pictures_keep_their_shapes_and_change_their_colours():
+    images = np.random.default_rng(0).integers(0, 255, (40, 4, 4, 3), dtype=np.uint8)
+    other = autoencoder.recoloured(images, torch.Generator().manual_seed(0))
+    assert (np.sort(other, -1) == np.sort(images, -1)).all()
+    same = [(a == b).all() for a, b in zip(images, other, strict=True)]
+    assert 0 < sum(same) < 20  # one order in six is the old one
+
+
+def test_group_norms_read_float32_only_while_training():
+    norm = nn.GroupNorm(1, 4)
+    half = torch.randn(2, 4, 3).bfloat16()
+    model = nn.Sequential(norm)
+    with training.float32_norms(model):
+        assert model(half).dtype == torch.float32
+    assert norm.bfloat16()(half).dtype == torch.bfloat16
+    assert not norm._forward_pre_hooks
+
+
 def test_pixels_round_trip():
     images = np.random.default_rng(0).integers(0, 255, (2, 128, 128, 3), dtype=np.uint8)
     assert (autoencoder.to_images(autoencoder.to_tensor(images)) == images).all()

@@ -1,7 +1,8 @@
 """The autoencoder of Pocket Kandinsky: diffusers' ``VQModel``, 128 px to 16 x 16 x 8 latents of unit variance.
 
 Trained without its codebook, as the Kandinsky decoders use it (``force_not_quantize=True``): L1, edges, and a perceptual
-distance on early ImageNet features. First on 64 px crops that show something, then the decoder alone on whole pictures.
+distance on early ImageNet features, all on 64 px crops. First both halves; later, when the latents must no longer change, the
+decoding half alone, which learns to draw sharply from latents as diffusion leaves them: a little noisy, a little too smooth.
 """
 
 from pathlib import Path
@@ -15,6 +16,8 @@ from torch.nn import functional
 from creativelib.pocket import corpus, teachers, training
 
 LATENT_CHANNELS = 8
+CROP = 64
+"""Side of the crops that it is trained on, in pixels: 8 x 8 latents."""
 
 
 def build() -> VQModel:
@@ -78,47 +81,88 @@ def reconstruction_loss(pixels: torch.Tensor, target: torch.Tensor, perceptual: 
     }
 
 
-def train(images: np.ndarray, work: Path, device: str, crop_steps: int, full_steps: int, seed: int = 0) -> VQModel:
-    """Both stages; ``images`` are the training pictures, uint8 (N, 128, 128, 3)."""
+def worth_seeing(drawn: np.ndarray, generator: torch.Generator, grid: int) -> tuple[int, int]:
+    """Top left corner, in multiples of ``grid`` pixels, of a crop that shows something; ``drawn`` (H, W) is true off white."""
+    places = (corpus.SIZE - CROP) // grid + 1
+    for _ in range(4):
+        top, left = (grid * torch.randint(places, (2,), generator=generator)).tolist()
+        if drawn[top : top + CROP, left : left + CROP].mean() > 0.3:
+            break
+    return top, left
+
+
+def train(images: np.ndarray, work: Path, device: str, steps: int, seed: int = 0) -> VQModel:
+    """Both halves; ``images`` are the training pictures, uint8 (N, 128, 128, 3)."""
     torch.manual_seed(seed)  # the initial weights; everything after draws from its own generator
     model = build().to(device, memory_format=torch.channels_last)
     perceptual = teachers.PerceptualDistance().to(device)
     drawn = (images < 245).any(-1)
 
-    def crops(generator: torch.Generator, size: int, count: int) -> torch.Tensor:
+    def loss_of(model: VQModel, generator: torch.Generator, step: int) -> tuple[torch.Tensor, dict]:
         chosen = []
-        for index in torch.randint(len(images), (count,), generator=generator).tolist():
-            for _ in range(4):  # look for a crop with something in it
-                top, left = torch.randint(corpus.SIZE - size + 1, (2,), generator=generator).tolist()
-                if drawn[index, top : top + size, left : left + size].mean() > 0.3:
-                    break
-            chosen.append(images[index, top : top + size, left : left + size])
-        return to_tensor(augment(np.stack(chosen), generator)).to(device)
-
-    def crop_loss(model: VQModel, generator: torch.Generator, step: int) -> tuple[torch.Tensor, dict]:
-        target = crops(generator, 64, 16)
+        for index in torch.randint(len(images), (16,), generator=generator).tolist():
+            top, left = worth_seeing(drawn[index], generator, 1)
+            chosen.append(images[index, top : top + CROP, left : left + CROP])
+        target = to_tensor(augment(np.stack(chosen), generator)).to(device)
         latents = model.encode(target).latents
         noise = torch.randn(latents.shape, generator=generator).to(device)
         pixels = model.decode(latents + 0.05 * latents.detach().std() * noise, force_not_quantize=True).sample
         loss, figures = reconstruction_loss(pixels, target, perceptual)
         return loss + 1e-3 * latents.square().mean(), figures
 
-    training.train("autoencoder-crops", model, crop_loss, work=work, steps=crop_steps, peak_lr=2e-3, seed=seed)
+    training.train("autoencoder-crops", model, loss_of, work=work, steps=steps, peak_lr=2e-3, seed=seed)
     normalise(model, images[:: max(1, len(images) // 512)])
-    if not full_steps:
-        return model
-    for module in (model.encoder, model.quant_conv):
+    return model
+
+
+def recoloured(images: np.ndarray, generator: torch.Generator) -> np.ndarray:
+    """Each picture with its colour channels in another order: more colours than the sets have."""
+    orders = torch.stack([torch.randperm(3, generator=generator) for _ in images]).numpy()
+    return np.take_along_axis(images, orders[:, None, None], -1)
+
+
+def train_decoder(
+    model: VQModel,
+    images: np.ndarray,
+    weights: torch.Tensor,
+    subspace: torch.Tensor,
+    work: Path,
+    device: str,
+    steps: int,
+    batch: int = 16,
+    seed: int = 0,
+) -> VQModel:
+    """The decoding half alone, so that latents and all that was trained on them stay as they are.
+
+    Half of the latents are moved towards their projection on ``subspace`` (2048, d), orthonormal columns: that of what an
+    embedding can say linearly. ``weights`` (N,) say how often each of the training pictures ``images`` is drawn.
+    """
+    model = model.to(device, memory_format=torch.channels_last)
+    for module in (model.encoder, model.quant_conv, model.quantize):
         module.requires_grad_(False)
+    perceptual = teachers.PerceptualDistance().to(device)
+    pictures = np.concatenate([images, recoloured(images, training.step_generator(seed, 0))])
+    drawn, latents = (pictures < 245).any(-1), encode(model, pictures).cpu()
+    flat, side = latents.flatten(1), CROP // 8
+    centre = flat.mean(0)
+    smooth = ((flat - centre) @ subspace @ subspace.T + centre).view_as(latents)
 
-    def full_loss(model: VQModel, generator: torch.Generator, step: int) -> tuple[torch.Tensor, dict]:
-        chosen = images[torch.randint(len(images), (8,), generator=generator).numpy()]
-        target = to_tensor(augment(chosen, generator)).to(device)
-        with torch.no_grad():
-            latents = model.encode(target).latents
-        latents = latents + 0.1 * torch.randn(latents.shape, generator=generator).to(device)
-        return reconstruction_loss(model.decode(latents, force_not_quantize=True).sample, target, perceptual)
+    def loss_of(model: VQModel, generator: torch.Generator, step: int) -> tuple[torch.Tensor, dict]:
+        rows = torch.multinomial(weights, batch, replacement=True, generator=generator)
+        rows = rows + len(images) * (torch.rand(batch, generator=generator) < 0.25)
+        part = torch.rand(batch, 1, 1, 1, generator=generator) * (torch.rand(batch, 1, 1, 1, generator=generator) < 0.5)
+        shown = torch.lerp(latents[rows], smooth[rows], part)
+        shown = shown + 0.1 * torch.randn(shown.shape, generator=generator)
+        crops, targets = [], []
+        for i, row in enumerate(rows.tolist()):
+            top, left = worth_seeing(drawn[row], generator, 8)
+            crops.append(shown[i, :, top // 8 : top // 8 + side, left // 8 : left // 8 + side])
+            targets.append(pictures[row, top : top + CROP, left : left + CROP])
+        crops = torch.stack(crops).to(device).contiguous(memory_format=torch.channels_last)
+        pixels = model.decode(crops, force_not_quantize=True).sample
+        return reconstruction_loss(pixels, to_tensor(np.stack(targets)).to(device), perceptual)
 
-    training.train("autoencoder-decoder", model, full_loss, work=work, steps=full_steps, peak_lr=5e-4, seed=seed + 1)
+    training.train("autoencoder-decoder", model, loss_of, work=work, steps=steps, peak_lr=1e-3, seed=seed + 1)
     return model.requires_grad_(True)
 
 

@@ -317,7 +317,7 @@ def blur(pixels: torch.Tensor, sigma: float) -> torch.Tensor:
 
 def resize(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """(3, H, W) to (3, *size), smoothly in both directions."""
-    return functional.interpolate(pixels[None], size=size, mode="bilinear", antialias=True, align_corners=False)[0]
+    return functional.interpolate(pixels[None].float(), size=size, mode="bilinear", antialias=True, align_corners=False)[0]
 
 
 def degrade(picture: np.ndarray, generator: torch.Generator) -> np.ndarray:

@@ -83,7 +83,6 @@ def train(
     images: np.ndarray,
     records: list[dict],
     latents: torch.Tensor,
-    zero_latents: torch.Tensor,
     work: Path,
     device: str,
     steps: int,
@@ -92,8 +91,7 @@ def train(
 ) -> torch.Tensor:
     """Train the space and return the embeddings (views, N, 320) of *all* pictures; written to ``work/embeddings.pt``.
 
-    latents: (views, N, 8, 16, 16); zero_latents: (1, 8, 16, 16), those of the mid-grey picture, whose embedding is
-    diffusers' *unconditional*. Only the training split is learned from; the held-out pictures are embedded.
+    latents: (views, N, 8, 16, 16). Only the training split is learned from; the held-out pictures are embedded.
     """
     features = torch.stack(
         [cached_features(shot, work / f"features-lite0-view{v}.pt", device) for v, shot in enumerate(views(images))]
@@ -136,9 +134,6 @@ def train(
         return torch.cat(parts)
 
     embeddings = torch.stack([embed(features[v], flat[v]) for v in range(len(features))])
-    grey = np.full((1, corpus.SIZE, corpus.SIZE, 3), 127, np.uint8)
-    grey_features = (teachers.image_features(grey, 0, corpus.SIZE, device) - mean) / std
-    zero = embed(grey_features, zero_latents.flatten(1))
-    torch.save({"embeddings": embeddings, "zero": zero}, work / "embeddings.pt")
+    torch.save(embeddings, work / "embeddings.pt")
     torch.save({k: v.cpu() for k, v in model.state_dict().items()} | {"mean": mean, "std": std}, work / "space.pt")
     return embeddings

@@ -1,8 +1,8 @@
 """Train Pocket Kandinsky: ``python -m creativelib.pocket.train`` (``make pocket``).
 
-Stages, each resumable on its own: autoencoder, space, text-encoder, image-encoder, prior, decoder, checker, judge; then
-``export`` writes the folders that diffusers and transformers load, in half precision. The same code runs on a CPU and on a GPU;
-``--budget`` chooses how many steps each stage takes.
+Stages, each resumable on its own: autoencoder, space, text-encoder, image-encoder, prior, decoder, pixels (the decoding half of
+the autoencoder once more), checker, judge; then ``export`` writes the folders that diffusers and transformers load, in half
+precision. The same code runs on a CPU and on a GPU; ``--budget`` chooses how many steps each stage takes.
 """
 
 import argparse
@@ -13,30 +13,29 @@ import shutil
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 from diffusers import KandinskyV22Pipeline, KandinskyV22PriorPipeline, PriorTransformer, UNet2DConditionModel, VQModel
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionModelWithProjection
 
-from creativelib.pocket import autoencoder, checker, clip, corpus, decoder, judge, prior, space
+from creativelib.pocket import autoencoder, checker, clip, corpus, decoder, judge, prior, space, training
 
 # Steps of each stage. "cpu": what the shipped weights took on two cores; "gpu": a guess at half an hour on one recent GPU, not
 # yet tried; "test": seconds.
 BUDGETS = {
     "cpu": {
-        "crops": 2600, "whole": 0, "space": 900, "text": 1000, "image": 3000, "prior": 10000, "decoder": 27000,
+        "crops": 2600, "space": 900, "text": 1000, "image": 3000, "prior": 10000, "decoder": 29500, "pixels": 15000,
         "checker-eyes": 1200, "checker": 2800,
     },
     "gpu": {
-        "crops": 20000, "whole": 12000, "space": 3000, "text": 6000, "image": 20000, "prior": 40000, "decoder": 150000,
+        "crops": 20000, "space": 3000, "text": 6000, "image": 20000, "prior": 40000, "decoder": 75000, "pixels": 60000,
         "checker-eyes": 8000, "checker": 8000,
     },
     "test": {
-        "crops": 2, "whole": 2, "space": 2, "text": 2, "image": 2, "prior": 2, "decoder": 2, "checker-eyes": 2, "checker": 2,
+        "crops": 2, "space": 2, "text": 2, "image": 2, "prior": 2, "decoder": 2, "pixels": 2, "checker-eyes": 2, "checker": 2,
     },
 }  # fmt: skip
-STAGES = ("autoencoder", "space", "text-encoder", "image-encoder", "prior", "decoder", "checker", "judge", "export")
+STAGES = ("autoencoder", "space", "text-encoder", "image-encoder", "prior", "decoder", "pixels", "checker", "judge", "export")
 DEFAULTS = {
     "prior_steps": 5, "prior_guidance": 1.5, "decoder_steps": 15, "decoder_guidance": 1.5, "image_size": corpus.SIZE,
     "learning_rate": 2e-4,
@@ -122,32 +121,39 @@ def run_stage(stage: str, images, training_images, records, work: Path, device: 
     """One stage; everything it needs from earlier stages is read from ``work``."""
     seed = options.seed
     if stage == "autoencoder":
-        model = autoencoder.train(training_images, work, device, budget["crops"], budget["whole"], seed)
+        model = autoencoder.train(training_images, work, device, budget["crops"], seed)
         model.save_pretrained(work / "movq")
     elif stage == "space":
         movq = VQModel.from_pretrained(work / "movq").to(device, memory_format=torch.channels_last)
         if not (work / "latents.pt").exists():
             torch.save(torch.stack([autoencoder.encode(movq, view).cpu() for view in space.views(images)]), work / "latents.pt")
         latents = torch.load(work / "latents.pt", weights_only=True)
-        grey = autoencoder.encode(movq, np.full((1, corpus.SIZE, corpus.SIZE, 3), 127, np.uint8)).cpu()
-        space.train(images, records, latents, grey, work, device, budget["space"], seed=seed)
+        space.train(images, records, latents, work, device, budget["space"], seed=seed)
     elif stage == "text-encoder":
-        embeddings = torch.load(work / "embeddings.pt", weights_only=True)["embeddings"]
+        embeddings = torch.load(work / "embeddings.pt", weights_only=True)
         clip.train_text_encoder(records, embeddings, work, device, budget["text"], seed=seed)
     elif stage == "image-encoder":
-        embeddings = torch.load(work / "embeddings.pt", weights_only=True)["embeddings"]
+        embeddings = torch.load(work / "embeddings.pt", weights_only=True)
         clip.train_image_encoder(images, records, embeddings, work, device, budget["image"], seed=seed)
     elif stage == "prior":
-        embeddings = torch.load(work / "embeddings.pt", weights_only=True)["embeddings"]
+        embeddings = torch.load(work / "embeddings.pt", weights_only=True)
         tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
         text_encoder = CLIPTextModelWithProjection.from_pretrained(work / "text_encoder")
         model = prior.train(records, embeddings, tokenizer, text_encoder, work, device, budget["prior"], seed=seed)
         model.save_pretrained(work / "prior")
     elif stage == "decoder":
-        saved = torch.load(work / "embeddings.pt", weights_only=True)
+        embeddings = torch.load(work / "embeddings.pt", weights_only=True)
         latents = torch.load(work / "latents.pt", weights_only=True)
-        model = decoder.train(records, latents, saved["embeddings"], saved["zero"], work, device, budget["decoder"], seed=seed)
+        grey = torch.zeros(1, 3, corpus.SIZE, corpus.SIZE)  # what diffusers' pipelines embed as *unconditional*
+        with torch.no_grad():
+            zero = CLIPVisionModelWithProjection.from_pretrained(work / "image_encoder")(pixel_values=grey).image_embeds
+        model = decoder.train(records, latents, embeddings, zero, work, device, budget["decoder"], seed=seed)
         model.save_pretrained(work / "unet")
+    elif stage == "pixels":
+        model, (_, _, weights) = VQModel.from_pretrained(work / "movq"), training.training_split(records)
+        subspace = torch.linalg.qr(load_file(work / "coarse.safetensors")["weight"])[0]
+        model = autoencoder.train_decoder(model, training_images, weights, subspace, work, device, budget["pixels"], seed=seed)
+        model.save_pretrained(work / "movq")
     elif stage == "checker":
         features = torch.load(work / "features-lite0-view0.pt", weights_only=True)
         steps = {"steps": budget["checker"], "eye_steps": budget["checker-eyes"]}
