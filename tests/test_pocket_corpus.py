@@ -90,3 +90,11 @@ def test_thin_subjects_are_drawn_more_often():
     weights = captions.sampling_weights(records)
     assert weights.sum() == pytest.approx(1, abs=1e-5)
     assert 0.1 < weights[90:].sum() < 0.5
+
+
+def test_missing_clip_art_is_said_aloud(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(corpus, "build", lambda work, clipart: (None, []))
+    for folder, words in ((tmp_path / "none", "install Debian's package openclipart-svg"), (tmp_path, "")):
+        monkeypatch.setattr("sys.argv", ["corpus", "--clipart", str(folder)])
+        corpus.main()
+        assert (words or "building") in (said := capsys.readouterr().out) and ("openclipart" in said) == bool(words)
