@@ -293,7 +293,7 @@ def main() -> None:
     options = parser.parse_args()
     if not options.clipart.exists():
         print(
-            f"There is no {options.clipart}: the corpus goes without the clip art, 3 % of what the shipped model was made from. "
+            f"There is no {options.clipart}: the corpus goes without the clip art, 3 % of the shipped model's pictures. "
             "To have it, install Debian's package openclipart-svg, or give --clipart a folder with its drawings."
         )
     _, records = build(options.work, options.clipart)
