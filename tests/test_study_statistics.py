@@ -135,6 +135,8 @@ def test_checks_and_repeats_as_a_store_gives_them():
     ratings = frame(rows, "rater stimulus value kind of")
     assert repeat_agreement(ratings)["difference"].to_dict() == {"a": 2, "b": 0}
     assert failed_checks(ratings)["flagged"].to_dict() == {"a": False, "b": True}
+    begun = failed_checks(ratings[ratings["kind"] != "outsider"])  # people who have seen none yet
+    assert begun["checks"].to_dict() == {"a": 0, "b": 0} and not begun["flagged"].any()
 
 
 def differences(rows):
@@ -283,7 +285,7 @@ CHOICES = choices(("x", "y", 3), ("y", "x", 1))
         (lambda: mean_by_iteration(FULL, resamples=0), "resamples: got 0"),
         (lambda: mean_by_surprise(FULL, bins=0), "bins: got 0"),
         (lambda: krippendorff_alpha(FULL, measure="ratio"), "measure: got 'ratio'; give one of .*'ordinal'"),
-        (lambda: failed_checks(FULL), r"checks: got the columns .*\['expected'\] are missing"),
+        (lambda: failed_checks(FULL.drop(columns="kind")), r"checks: got the columns .*\['expected'\] are missing"),
         (lambda: failed_checks(FULL, allowed=-1), "allowed: got -1"),
         (lambda: power(stimuli(), [], seed=0), "raters: got none"),
         (lambda: power(stimuli(), [1], seed=0), "raters: got 1; give a whole number of at least 2"),

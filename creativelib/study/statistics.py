@@ -203,19 +203,20 @@ def failed_checks(checks: pd.DataFrame, *, allowed: int = 0) -> pd.DataFrame:
             are the checks, with a 0 expected. allowed: how many a rater may fail.
 
     Returns:
-        index rater; columns checks, failed, flagged (bool).
+        index rater, who has seen no check too; columns checks, failed, flagged (bool).
 
     Raises:
         TypeError, ValueError: as ``checked_ratings``.
     """
     checked_count("allowed", allowed, 0)
+    check = True
     if isinstance(checks, pd.DataFrame) and "kind" in checks:
         if "expected" not in checks:
-            checks = checks[checks["kind"] == "outsider"].assign(expected=LOWEST)
+            check, checks = checks["kind"] == "outsider", checks.assign(expected=LOWEST)
         checks = checks.drop(columns="kind")
     rows = checked_ratings(checks, ["rater", "value", "expected"], "checks", raters=1)
-    failed = (rows["value"] != rows["expected"]).groupby(rows["rater"])
-    found = pd.DataFrame({"checks": failed.size(), "failed": failed.sum()})
+    rows = rows.assign(checks=check, failed=check & (rows["value"] != rows["expected"]))
+    found = rows.groupby("rater")[["checks", "failed"]].sum()
     return found.assign(flagged=found["failed"] > allowed)
 
 
