@@ -37,7 +37,7 @@ BUDGETS = {
 }  # fmt: skip
 STAGES = ("autoencoder", "space", "text-encoder", "image-encoder", "prior", "decoder", "pixels", "checker", "judge", "export")
 DEFAULTS = {
-    "prior_steps": 5, "prior_guidance": 1.5, "decoder_steps": 15, "decoder_guidance": 1.5, "image_size": corpus.SIZE,
+    "prior_steps": 5, "prior_guidance": 1.5, "decoder_steps": 15, "decoder_guidance": 2.5, "image_size": corpus.SIZE,
     "learning_rate": 2e-4,
 }  # fmt: skip
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import nbformat
 
-PATIENCE = 12  # seconds, for a busy machine
+PATIENCE = 90  # seconds until a page counts as hanging: a busy machine may take its time
 
 
 def wait_for(condition, what):
