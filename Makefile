@@ -13,7 +13,7 @@ RUN := .venv/bin/python
 NBVAL := --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg -p no:cacheprovider
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures test lab lint bench gallery pocket-corpus pocket pocket-evaluate lock clean
+.PHONY: help setup figures notebooks test lab lint bench gallery pocket-corpus pocket pocket-evaluate lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ setup: ## make .venv with everything in it; all others do this first
 
 figures: setup ## run every notebook; pages and figures go to build/
 	@$(RUN) tools/run_notebooks.py
+
+notebooks: setup ## run every notebook and keep the outputs in it, as they are committed
+	@$(RUN) tools/run_notebooks.py --keep
 
 test: setup ## run the unit tests and check the notebooks
 	$(RUN) -m pytest tests

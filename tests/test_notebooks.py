@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import run_notebooks
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -49,3 +50,20 @@ def test_a_wrong_checked_output_turns_the_notebook_check_red(tmp_path):
     nbformat.write(notebook, tmp_path / "wrong.ipynb")
     result = run_nbval(tmp_path / "wrong.ipynb")
     assert result.returncode == 1 and "another prompt" in result.stdout
+
+
+def test_executed_notebooks_are_kept_without_widgets_and_only_if_they_ran(tmp_path):
+    cells = ["from tqdm.auto import tqdm\nfor _ in tqdm(range(3), leave=False):\n    pass\nprint('done')"]
+    for name, cell in (("01_good", cells[0]), ("02_bad", "1 / 0"), ("other", "print(1)")):
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
+        nbformat.write(notebook, tmp_path / f"{name}.ipynb")
+    arguments = ["--notebooks", str(tmp_path), "--out", str(tmp_path / "build"), "--only", "01", "02"]
+    assert run_notebooks.main(arguments) == 1
+    kept = {name: nbformat.read(tmp_path / f"{name}.ipynb", as_version=4).cells[0] for name in ("01_good", "02_bad", "other")}
+    assert not any(cell.outputs for cell in kept.values())
+    run_notebooks.main([*arguments, "--keep"])
+    kept = {name: nbformat.read(tmp_path / f"{name}.ipynb", as_version=4) for name in kept}
+    (good,) = kept["01_good"].cells
+    assert [output.text for output in good.outputs] == ["done\n"] and good.execution_count == 1 and not good.metadata
+    assert not kept["01_good"].metadata.get("widgets")
+    assert not kept["02_bad"].cells[0].outputs and not kept["other"].cells[0].outputs

@@ -1,4 +1,4 @@
-"""Execute every notebook and write its figures, its page and an index to build/. The notebooks stay as they are.
+"""Execute every notebook and write its figures, its page and an index to build/. The notebooks stay as they are, but for --keep.
 
 The pages need no network: pictures are inside, formulas are MathML.
 """
@@ -99,11 +99,11 @@ def inline_pictures(source: str, folder: Path) -> str:
     return re.sub(r"!\[([^]]*)\]\(([^):]+)\)", inside, source)
 
 
-def page(notebook: NotebookNode, name: str, folder: Path) -> str:
-    """The notebook as one HTML page that opens offline. Widgets are shown by the picture that they leave, progress bars not."""
+def without_widgets(notebook: NotebookNode) -> NotebookNode:
+    """The notebook, changed in place: of a widget the picture that it leaves is kept, of a progress bar nothing."""
+    notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            cell.source = inline_pictures(cell.source, folder)
+        cell.metadata.pop("execution", None)  # when each cell ran
         kept = []
         for output in cell.get("outputs", []):
             was_widget = output.get("data", {}).pop(WIDGET, None) is not None
@@ -111,6 +111,14 @@ def page(notebook: NotebookNode, name: str, folder: Path) -> str:
                 kept.append(output)
         if "outputs" in cell:
             cell.outputs = kept
+    return notebook
+
+
+def page(notebook: NotebookNode, name: str, folder: Path) -> str:
+    """The notebook as one HTML page that opens offline."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = inline_pictures(cell.source, folder)
     exporter = HTMLExporter(raw_template=TEMPLATE, embed_images=True)
     exporter.register_filter("markdown2html", lambda source: MarkdownWithMath(MathMLRenderer(escape=False)).render(source))
     return exporter.from_notebook_node(notebook, resources={"metadata": {"name": name}})[0]
@@ -126,11 +134,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--notebooks", type=Path, default=ROOT / "notebooks", help="folder (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=ROOT / "build", help="folder (default: %(default)s)")
+    parser.add_argument("--keep", action="store_true", help="write the outputs into the notebooks, too, as they are committed")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="of the notebooks whose names begin so")
     parser.add_argument("--timeout", type=float, default=1800, help="seconds for one cell (default: %(default)s)")
     options = parser.parse_args(arguments)
-    paths = sorted(options.notebooks.glob("*.ipynb"))
+    chosen = [f"{name}*.ipynb" for name in options.only or [""]]
+    paths = sorted({path for pattern in chosen for path in options.notebooks.glob(pattern)})
     if not paths:
-        print(f"no notebooks (*.ipynb) in {options.notebooks}", file=sys.stderr)
+        print(f"no notebooks ({', '.join(chosen)}) in {options.notebooks}", file=sys.stderr)
         return 1
     for folder in (options.out / "figures", options.out / "pages"):
         shutil.rmtree(folder, ignore_errors=True)
@@ -142,6 +153,9 @@ def main(arguments: list[str] | None = None) -> int:
         notebook = nbformat.read(path, as_version=4)
         wrong = execute(notebook, options.notebooks, options.timeout)
         seconds = time.monotonic() - started
+        without_widgets(notebook)
+        if options.keep and not wrong:
+            nbformat.write(notebook, path)
         pictures = figures(notebook)
         for index, picture in enumerate(pictures, 1):
             (options.out / "figures" / f"{path.stem}-{index:02d}.png").write_bytes(picture)
