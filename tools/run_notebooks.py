@@ -1,4 +1,4 @@
-"""Execute every notebook and write its figures, its page and an index to build/. The notebooks stay as they are, but for --keep.
+"""Execute every notebook and write its figures, its page and an index to build/; with --keep also the outputs into the notebooks.
 
 The pages need no network: pictures are inside, formulas are MathML.
 """
