@@ -1,4 +1,4 @@
-"""Execute every notebook and write its figures, its page and an index to build/; with --keep also the outputs into the notebooks.
+"""Execute every notebook and write its figures, its page and an index to build/; with --keep also its outputs into it.
 
 The pages need no network: pictures are inside, formulas are MathML.
 """
