@@ -20,8 +20,8 @@ from transformers import CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionM
 
 from creativelib.pocket import autoencoder, checker, clip, corpus, decoder, judge, prior, space, training
 
-# Steps of each stage. "cpu": what the shipped weights took on two cores (for the decoder, as many pictures, in two runs); "gpu":
-# a guess at half an hour on one recent GPU, not yet tried; "test": seconds.
+# Steps of each stage. "cpu": what the shipped weights took on two cores (the decoder saw as many pictures in two runs);
+# "gpu": a guess at half an hour on one recent GPU, not yet tried; "test": seconds.
 BUDGETS = {
     "cpu": {
         "crops": 2600, "space": 900, "text": 1000, "image": 3000, "prior": 10000, "decoder": 29500, "pixels": 15000,
