@@ -121,7 +121,7 @@ def run_stage(stage: str, images, training_images, records, work: Path, device: 
     """One stage; everything it needs from earlier stages is read from ``work``."""
     seed = options.seed
     if stage == "autoencoder":
-        model = autoencoder.train(training_images, work, device, budget["crops"], seed)
+        model = autoencoder.train(training_images, work, device, budget["crops"], seed=seed)
         model.save_pretrained(work / "movq")
     elif stage == "space":
         movq = VQModel.from_pretrained(work / "movq").to(device, memory_format=torch.channels_last)
