@@ -5,6 +5,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 from torch import nn
+from torch.nn import functional
 
 from creativelib.pocket import autoencoder, captions, clip, decoder, prior, train, training
 
@@ -87,6 +88,22 @@ def test_normalise_makes_unit_latents_and_changes_no_picture():
     assert latents.mean((0, 2, 3)).abs().max() < 1e-3
     assert (latents.std((0, 2, 3)) - 1).abs().max() < 1e-3
     assert np.abs(before - after).max() <= 1
+
+
+def test_colours_can_be_read_linearly_from_the_latents(tmp_path):
+    """Of squares in any colour; without the read-back green keeps 7 % of its variance at this step, with it 89 %."""
+    draws, images = np.random.default_rng(0), np.full((24, 128, 128, 3), 255, np.uint8)
+    for image in images:
+        for _ in range(6):
+            top, left = draws.integers(0, 90, 2)
+            image[top : top + 38, left : left + 38] = draws.integers(0, 255, 3)
+    model = autoencoder.train(images, tmp_path, "cpu", steps=80)
+    latents = autoencoder.encode(model, images).movedim(1, -1).reshape(-1, autoencoder.LATENT_CHANNELS).double()
+    colours = functional.avg_pool2d(autoencoder.to_tensor(images), 8).movedim(1, -1).reshape(-1, 3).double()
+    chroma = colours - colours.mean(1, keepdim=True)
+    known = torch.cat([latents, torch.ones(len(latents), 1, dtype=torch.float64)], 1)
+    rest = chroma - known @ torch.linalg.lstsq(known, chroma).solution
+    assert (rest.var(0) / chroma.var(0)).max() < 0.3
 
 
 def test_the_decoding_half_is_trained_without_changing_the_latents(tmp_path):
