@@ -36,6 +36,8 @@ def test_every_stage_runs_and_the_export_draws(tmp_path, monkeypatch):
     small_corpus(work)
     monkeypatch.setattr(train, "check_sizes", lambda folder: None)  # its own test
     monkeypatch.setattr("sys.argv", ["train", "--work", str(work), "--out", str(out), "--budget", "test", "--device", "cpu"])
+    (out / "logs").mkdir(parents=True)
+    (out / "logs/a-stage-that-is-no-more.csv").write_text("step,seconds\n")
     train.main()
     generator = load_generator(str(out), device="cpu")
     embeddings = sample_prior(generator, "a photo of a chair", n=2, progress=False).embeddings
@@ -44,4 +46,4 @@ def test_every_stage_runs_and_the_export_draws(tmp_path, monkeypatch):
     verdict = load_checker(out / "checker", device="cpu").check(pictures[0], "chair")
     assert 0 <= verdict.probability <= 1
     steps = json.loads((out / "training.json").read_text())["steps"]
-    assert isinstance(steps, dict)
+    assert set(steps) == {path.stem for path in (out / "logs").glob("*.csv")} and "a-stage-that-is-no-more" not in steps

@@ -121,7 +121,7 @@ def train(images: np.ndarray, work: Path, device: str, steps: int, peak_lr: floa
         loss = loss + COLOURS_WEIGHT * read + 1e-3 * latents.square().mean()
         return loss, figures | {"read_colours": float(read.detach())}
 
-    training.train("autoencoder-crops", pair, loss_of, work=work, steps=steps, peak_lr=peak_lr, seed=seed)
+    training.train("autoencoder", pair, loss_of, work=work, steps=steps, peak_lr=peak_lr, seed=seed)
     normalise(model, images[:: max(1, len(images) // 512)])
     return model
 
@@ -173,7 +173,7 @@ def train_decoder(
         pixels = model.decode(crops, force_not_quantize=True).sample
         return reconstruction_loss(pixels, to_tensor(np.stack(targets)).to(device), perceptual)
 
-    training.train("autoencoder-decoder", model, loss_of, work=work, steps=steps, peak_lr=1e-3, seed=seed + 1)
+    training.train("pixels", model, loss_of, work=work, steps=steps, peak_lr=1e-3, seed=seed + 1)
     return model.requires_grad_(True)
 
 

@@ -20,7 +20,7 @@ from torch.nn import functional
 from vendi_score import vendi
 
 from creativelib.generator import Generator, load_generator, positive_prompt, with_article
-from creativelib.pocket import checker, clip, corpus, judge, model_card, taxonomy, teachers
+from creativelib.pocket import autoencoder, checker, clip, corpus, judge, model_card, taxonomy, teachers
 from creativelib.pocket.train import write_checksums
 from creativelib.prior_sampling import sample_prior
 
@@ -79,8 +79,6 @@ def measure_clip(generator: Generator, embeddings: torch.Tensor, records: list[d
 
 def measure_autoencoder(generator: Generator, images: np.ndarray, index: list[int]) -> dict:
     """PSNR and perceptual distance of reconstructed held-out pictures."""
-    from creativelib.pocket import autoencoder
-
     movq = generator.decoder_pipeline.movq
     pictures = images[index]
     restored = autoencoder.decode(movq, autoencoder.encode(movq, pictures))
@@ -96,6 +94,21 @@ def measure_autoencoder(generator: Generator, images: np.ndarray, index: list[in
         "psnr_db": float(np.mean(10 * np.log10(255**2 / error))),
         "perceptual": float(np.mean(values)),
         "perceptual_of_unrelated_pictures": float(np.mean(others)),
+    }
+
+
+def judge_on_the_way(
+    generator: Generator, the_judge: judge.Judge, real: np.ndarray, embeddings: torch.Tensor, noun: str
+) -> dict:
+    """Where a subject gets lost: the judge on real pictures after the autoencoder alone, and decoded from their embeddings."""
+    if not len(real):
+        return {"judge_on_autoencoded": None, "judge_on_decoded": None}
+    movq = generator.decoder_pipeline.movq
+    autoencoded = autoencoder.decode(movq, autoencoder.encode(movq, real))
+    decoded = arrays(generator.decode(embeddings, seed=3))
+    return {
+        "judge_on_autoencoded": float(np.mean(the_judge.is_subject(autoencoded, noun))),
+        "judge_on_decoded": float(np.mean(the_judge.is_subject(decoded, noun))),
     }
 
 
@@ -178,6 +191,7 @@ def evaluate(work: Path, out: Path, samples: int = SAMPLES) -> dict:
             "judge": float(np.mean(the_judge.is_subject(pictures, noun))),
             "judge_on_real_held_out": float(np.mean(the_judge.is_subject(images[real], noun))) if real else None,
             "real_held_out": len(real),
+            **judge_on_the_way(generator, the_judge, images[real], embeddings[real], noun),
             "checker": float((checker.probability_of_yes(checking, pictures, [noun] * len(pictures)) > 0.5).mean()),
             "variance": float(drawn.var(0).sum()),
             "variance_real": float(embeddings[real_all].var(0).sum()),

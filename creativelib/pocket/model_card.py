@@ -111,6 +111,17 @@ def render(result: dict) -> str:
             for noun, f in result["prior"].items()
         ),
         "",
+        "Where a subject gets lost: what the judge says of real held-out pictures, of the same pictures after the autoencoder alone,",
+        "decoded from their image embedding, and of samples of the prior. The first is the judge's own limit.",
+        "",
+        "| subject | real | autoencoder | decoded | samples |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {noun} | {percent(f['judge_on_real_held_out'])} | {percent(f['judge_on_autoencoded'])} "
+            f"| {percent(f['judge_on_decoded'])} | {percent(f['judge'])} |"
+            for noun, f in result["prior"].items()
+        ),
+        "",
         *(
             line
             for noun in result["prior"]
