@@ -26,7 +26,7 @@ class Perception:
         dims: of the probabilistic PCA (Tipping and Bishop 1999) of their features. Unlike a Gaussian in the first principal
             components alone it also counts what lies outside of them, where odd pictures go.
         recognised: share of the plain pictures that count as the subject. The judge's own rule is too strict where it is
-            weak: it sees an alien in a quarter of real ones.
+            weak: it sees an alien in two of five real ones.
 
     Raises:
         ValueError: too few pictures, a subject that the judge does not know, a share outside 0 to 1.
