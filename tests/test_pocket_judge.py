@@ -47,6 +47,15 @@ def test_fit_tells_the_classes_apart(fitted):
     assert [model.classes[i] for i in chances.argmax(1)] == [r["nouns"][0] for r in RECORDS]
 
 
+def test_a_rare_noun_counts_as_much_as_a_common_one():
+    source = torch.Generator().manual_seed(0)
+    rare, common = (torch.randn(n, 4, generator=source) + shift for n, shift in ((6, 1.0), (300, 0.0)))
+    records = 6 * [record("dinosaur")] + 300 * [record("pet")]
+    model = Judge.fit(torch.cat([rare, common]), records)
+    found = model.probabilities_of_features(torch.randn(200, 4, generator=source) + 1.0).argmax(1)
+    assert (found == model.classes.index("dinosaur")).float().mean() > 0.5
+
+
 def test_two_classes(fitted):
     features = torch.tensor([[1.0], [2.0], [9.0], [10.0]])
     two = Judge.fit(features, [record("pet")] * 2 + [record("vehicle")] * 2, strength=1.0)

@@ -119,7 +119,7 @@ def test_decodes_come_back_to_their_embedding(generator, samples):
 
 
 def test_colours_are_linear_in_the_latents(generator, samples):
-    """Below the autoencoder all is linear in the latents (the painting, the space's read-back): 0.07 once hid every green."""
+    """Below the autoencoder all reads the latents linearly; an encoder that kept 0.03 of green that way drew teal meadows."""
     pictures = np.stack([np.asarray(picture) for _, drawn in samples.values() for picture in drawn])
     latents = autoencoder.encode(generator.decoder_pipeline.movq, pictures).permute(0, 2, 3, 1).flatten(0, 2).numpy()
     colours = pictures.reshape(-1, 16, 8, 16, 8, 3).mean((2, 4)).reshape(-1, 3)

@@ -24,15 +24,16 @@ from creativelib.pocket import autoencoder, checker, clip, corpus, decoder, judg
 # "gpu": a guess at half an hour on one recent GPU, not yet tried; "test": seconds.
 BUDGETS = {
     "cpu": {
-        "crops": 8600, "space": 2000, "text": 1800, "image": 9000, "prior": 16000, "decoder": 60500, "pixels": 12000,
+        "autoencoder": 8600, "space": 2000, "text": 1800, "image": 9000, "prior": 16000, "decoder": 60500, "pixels": 12000,
         "checker-eyes": 1200, "checker": 2800,
     },
     "gpu": {
-        "crops": 30000, "space": 3000, "text": 6000, "image": 30000, "prior": 40000, "decoder": 120000, "pixels": 60000,
+        "autoencoder": 30000, "space": 3000, "text": 6000, "image": 30000, "prior": 40000, "decoder": 120000, "pixels": 60000,
         "checker-eyes": 8000, "checker": 8000,
     },
     "test": {
-        "crops": 2, "space": 2, "text": 2, "image": 2, "prior": 2, "decoder": 2, "pixels": 2, "checker-eyes": 2, "checker": 2,
+        "autoencoder": 2, "space": 2, "text": 2, "image": 2, "prior": 2, "decoder": 2, "pixels": 2,
+        "checker-eyes": 2, "checker": 2,
     },
 }  # fmt: skip
 STAGES = ("autoencoder", "space", "text-encoder", "image-encoder", "prior", "decoder", "pixels", "checker", "judge", "export")
@@ -122,7 +123,7 @@ def run_stage(stage: str, images, training_images, records, work: Path, device: 
     """One stage; everything it needs from earlier stages is read from ``work``."""
     seed = options.seed
     if stage == "autoencoder":
-        model = autoencoder.train(training_images, work, device, budget["crops"], seed=seed)
+        model = autoencoder.train(training_images, work, device, budget["autoencoder"], seed=seed)
         model.save_pretrained(work / "movq")
     elif stage == "space":
         movq = VQModel.from_pretrained(work / "movq").to(device, memory_format=torch.channels_last)
