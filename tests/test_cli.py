@@ -5,11 +5,13 @@ import os
 import re
 import subprocess
 import sys
+import types
 
 import pytest
 from PIL import Image
 
-from creativelib import cli, spaces
+import creativelib
+from creativelib import cli, cli_create, spaces
 from creativelib.run import CreativeRun
 
 
@@ -43,7 +45,7 @@ def test_every_space(arguments, space, tmp_path):
 
 
 def test_space_names_are_those_of_the_package():
-    assert cli.SPACE_NAMES == tuple(spaces.SPACES)
+    assert cli_create.SPACE_NAMES == tuple(spaces.SPACES)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +59,11 @@ def test_space_names_are_those_of_the_package():
         (["create", "vehicle", "--steps", "0"], "argument --steps: got '0'; give a whole number of at least 1"),
         (["create", "vehicle", "--steps", "many"], "argument --steps: got 'many'"),
         (["create", "vehicle", "--seed", "-1"], "argument --seed: got '-1'"),
-        (["create", "vehicle", "--n", "50"], "argument --n: got '50'; give a whole number of at least 51"),
+        (["create", "vehicle", "--steps", "²"], "argument --steps: got '²'; give a whole number of at least 1"),
+        (["create", "vehicle", "--seed", str(2**64)], "give a whole number from 0 to 4294967295"),
+        (["create", "vehicle", "--n", "50"], "argument --n: got '50'; give a whole number from 51 to 1000000"),
+        (["create", "vehicle", "--n", "1000000000000"], "give a whole number from 51 to 1000000"),
+        (["create", "vehicle", "--out", "~nobody-of-this-name/here"], "argument --out: got '~nobody"),
         (["invent", "vehicle"], "argument COMMAND: invalid choice: 'invent'"),
     ],
 )
@@ -95,3 +101,58 @@ def test_as_a_module(tmp_path):
     command = [sys.executable, "-m", "creativelib", "create", "vehicle", "--space", "outer", "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ})
     assert done.returncode == 2 and done.stderr.startswith("creativelib: space: got 'outer'")
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["--version"])
+    assert exit.value.code == 0 and capsys.readouterr().out == f"creativelib {creativelib.__version__}\n"
+
+
+def test_tilde_is_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cli.build_parser().parse_args(["create", "vehicle", "--out=~/my pictures"]).out == tmp_path / "my pictures"
+
+
+def test_help_does_not_wait_for_torch():
+    code = (
+        "import sys; from creativelib import cli; cli.build_parser().format_help(); "
+        "print({'torch', 'pandas', 'matplotlib', 'sqlalchemy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("set()\n", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ModuleNotFoundError("No module named 'sqlalchemy'", name="sqlalchemy"), "the package sqlalchemy is missing; run"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes"), "the memory is full ("),
+        (MemoryError(), "the memory is full (MemoryError)"),
+        (OSError("one\ntwo"), "one two"),
+    ],
+)
+def test_a_command_of_another_module_and_what_it_raises(error, message, monkeypatch, capsys):
+    def fail(arguments):
+        raise error
+
+    command = types.ModuleType("later_command")
+    command.register = lambda commands: commands.add_parser("later", help="soon").set_defaults(run=fail)
+    monkeypatch.setitem(sys.modules, "later_command", command)
+    monkeypatch.setattr(cli, "COMMANDS", (*cli.COMMANDS, "later_command"))
+    assert cli.main(["later"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"creativelib: {message}") and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes differ"), ModuleNotFoundError("no", name="creativelib.absent")])
+def test_a_mistake_of_ours_is_not_hidden(error, monkeypatch):
+    def fail(arguments):
+        raise error
+
+    command = types.ModuleType("later_command")
+    command.register = lambda commands: commands.add_parser("later").set_defaults(run=fail)
+    monkeypatch.setitem(sys.modules, "later_command", command)
+    monkeypatch.setattr(cli, "COMMANDS", ("later_command",))
+    with pytest.raises(type(error)):
+        cli.main(["later"])
