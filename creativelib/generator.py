@@ -3,31 +3,42 @@
 Pocket Kandinsky, Kandinsky 2.1 and Kandinsky 2.2 load through the same classes and run through the same code.
 """
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 
-import diffusers
 import torch
 import transformers
 from diffusers import DiffusionPipeline, KandinskyPipeline
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from creativelib.storage import data_folder
+from creativelib.loading import broken_file, find_device, first_cause, load_pretrained
+from creativelib.sources import Source, find_source
 
+PRIOR_PARTS = ("prior", "text_encoder", "image_encoder", "tokenizer", "scheduler")
+DECODER_PARTS = ("unet", "movq", "scheduler")
 POSITIVE_PROMPT = "Professional high-quality photo of {a}. photorealistic, 4k, HQ."  # footnote 2 of the paper
 
 
+def split_article(words: str) -> tuple[str, str]:
+    """``"alien"`` -> ``("an", "alien")``: by the first letter, which is right often enough for a prompt.
+
+    Words that have an article keep it, and get no second one: ``"the moon"`` -> ``("the", "moon")``. Blanks are made single.
+    """
+    words = " ".join(words.split())
+    given = re.match(r"(an?|the) (\S.*)", words, flags=re.IGNORECASE)
+    return given.groups() if given else ("an" if words[:1].lower() in tuple("aeiou") else "a", words)
+
+
 def with_article(words: str) -> str:
-    """``"alien"`` -> ``"an alien"``: by the first letter, which is right often enough for a prompt."""
-    return f"{'an' if words[:1].lower() in tuple('aeiou') else 'a'} {words}"
+    """``"alien"`` -> ``"an alien"``, as ``split_article`` does."""
+    return " ".join(split_article(words))
 
 
 def positive_prompt(subject: str) -> str:
@@ -38,52 +49,7 @@ def positive_prompt(subject: str) -> str:
     """
     if not isinstance(subject, str) or not re.search(r"\w", subject):
         raise ValueError(f"subject: got {subject!r}; give a word or words, for example 'vehicle'")
-    return POSITIVE_PROMPT.format(a=with_article(subject.strip()))
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What suits one model family; each value is a default that an argument overrides.
-
-    ``prior_steps`` of 5 and ``learning_rate`` of 1e-4 are the paper's (section 6). ``anchor_threshold`` (1 - cosine, S2.4)
-    of ``None`` means: taken from the baseline samples.
-    """
-
-    prior_steps: int = 5
-    prior_guidance: float = 4.0
-    decoder_steps: int = 50
-    decoder_guidance: float = 4.0
-    image_size: int = 512
-    learning_rate: float = 1e-4
-    anchor_threshold: float | None = None
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where the two pipelines of a generator come from, and the checker that goes with them: folders or hub ids.
-
-    The published checkpoints are fetched at revision ``"main"`` unless a commit is named: for numbers that are to be
-    cited, pin both by ``load_generator(..., revisions=(prior, decoder))`` or by ``CREATIVELIB_REVISIONS=prior,decoder``.
-    """
-
-    name: str
-    prior: str
-    decoder: str
-    settings: Settings = Settings()
-    checker: str | None = None
-    prior_revision: str = "main"
-    decoder_revision: str = "main"
-
-
-JANUS = "deepseek-community/Janus-Pro-1B"  # of the family that the paper asks (section 6)
-PUBLISHED = {
-    "kandinsky-2.1": Source(
-        "kandinsky-2.1", "kandinsky-community/kandinsky-2-1-prior", "kandinsky-community/kandinsky-2-1", checker=JANUS
-    ),
-    "kandinsky-2.2": Source(
-        "kandinsky-2.2", "kandinsky-community/kandinsky-2-2-prior", "kandinsky-community/kandinsky-2-2-decoder", checker=JANUS
-    ),
-}
+    return POSITIVE_PROMPT.format(a=with_article(subject))
 
 
 @dataclass(frozen=True)
@@ -131,7 +97,7 @@ class Generator:
     @cached_property
     def decoder_pipeline(self) -> DiffusionPipeline:
         """diffusers' decoder pipeline, loaded when it is first needed."""
-        pipeline = _load_pipeline(self.source.decoder, self.source.decoder_revision, self.dtype)
+        pipeline = _load_pipeline(self.source.decoder, self.source.decoder_revision, DECODER_PARTS, self.dtype)
         return _freeze(pipeline.to(self.device))
 
     @cached_property
@@ -142,7 +108,11 @@ class Generator:
         path = Path(self.source.decoder) / "coarse.safetensors"
         if not path.is_file():
             return None
-        return {name: tensor.to(self.device, self.dtype) for name, tensor in load_file(path).items()}
+        try:
+            tensors = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise OSError(f"model: {broken_file(path.parent) or f'{path} cannot be read ({first_cause(error)})'}") from error
+        return {name: tensor.to(self.device, self.dtype) for name, tensor in tensors.items()}
 
     # --- text ---------------------------------------------------------------------------------------------------------
 
@@ -302,70 +272,31 @@ def load_generator(
     Raises:
         ValueError: unknown name. OSError: files are missing, or the hub cannot be reached.
     """
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = find_device(device)
     dtype = dtype or (torch.float16 if device.type == "cuda" else torch.float32)
-    source = _find_source(str(name or os.environ.get("CREATIVELIB_MODEL") or "pocket"), revisions)
-    return Generator(source, _load_pipeline(source.prior, source.prior_revision), device, dtype)
+    source = find_source(str(name or os.environ.get("CREATIVELIB_MODEL") or "pocket"), revisions)
+    return Generator(source, _load_pipeline(source.prior, source.prior_revision, PRIOR_PARTS), device, dtype)
 
 
-def _find_source(name: str, revisions: tuple[str, str] | None) -> Source:
-    if name in PUBLISHED:
-        pinned = revisions or [part for part in os.environ.get("CREATIVELIB_REVISIONS", "").split(",") if part]
-        if not pinned:
-            return PUBLISHED[name]
-        if len(pinned) != 2:
-            raise ValueError(f"revisions: got {pinned!r}; give two hub commits, of the prior and of the decoder")
-        return replace(PUBLISHED[name], prior_revision=pinned[0], decoder_revision=pinned[1])
-    folder = data_folder() / "pocket" if name == "pocket" else Path(name)
-    if not (folder / "prior").is_dir() or not (folder / "decoder").is_dir():
-        if name == "pocket":
-            raise FileNotFoundError(f"{folder} holds no prior/ and decoder/: fetch the whole repository, or run 'make pocket'")
-        raise ValueError(
-            f"model: got {name!r}; choose 'pocket', {', '.join(map(repr, PUBLISHED))}, or a folder with prior/ and decoder/"
-        )
-    path, settings = folder / "generator.json", Settings()
-    if path.is_file():
-        known = {field.name for field in fields(Settings)}
-        settings = Settings(**{key: value for key, value in json.loads(path.read_text()).items() if key in known})
-    checker = str(folder / "checker") if (folder / "checker").is_dir() else None
-    label = name if name == "pocket" else folder.name
-    return Source(label, str(folder / "prior"), str(folder / "decoder"), settings, checker)
+def _load_pipeline(where: str, revision: str, parts: Sequence[str], dtype: torch.dtype = torch.float32) -> DiffusionPipeline:
+    """One pipeline by folder or hub id.
 
+    Raises:
+        OSError: it cannot be loaded, or has not the ``parts`` that it must have.
+    """
 
-@contextmanager
-def quiet_loading():
-    """No bars and no advice of diffusers and transformers while files are loaded; as it was before, afterwards."""
-    logs = (diffusers.utils.logging, transformers.utils.logging)
-    before = [(log.get_verbosity(), log.is_progress_bar_enabled()) for log in logs]
-    for log in logs:
-        log.set_verbosity_error()
-        log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for log, (verbosity, bars) in zip(logs, before, strict=True):
-            log.set_verbosity(verbosity)
-            if bars:
-                log.enable_progress_bar()
+    def load(where: str, **options) -> DiffusionPipeline:
+        listed = DiffusionPipeline.load_config(where, **options)
+        if "image_encoder" in listed and "image_processor" not in listed:
+            options["image_processor"] = transformers.CLIPImageProcessor()  # early releases of the 2.1 prior do not list it
+        return DiffusionPipeline.from_pretrained(where, dtype=dtype, **options)
 
-
-def _load_pipeline(where: str, revision: str, dtype: torch.dtype = torch.float32) -> DiffusionPipeline:
-    """One pipeline by folder or hub id; one clear sentence when the hub cannot be reached."""
-    local = Path(where).is_dir()
-    options = {} if local else {"revision": revision}
-    try:
-        with quiet_loading():
-            listed = DiffusionPipeline.load_config(where, **options)
-            if "image_encoder" in listed and "image_processor" not in listed:
-                options["image_processor"] = transformers.CLIPImageProcessor()  # early releases of the 2.1 prior do not list it
-            pipeline = DiffusionPipeline.from_pretrained(where, dtype=dtype, **options)
-    except (OSError, ValueError) as error:  # huggingface_hub's errors are OSErrors or, inside, ValueErrors
-        if local:
-            raise OSError(f"model: the folder {where} cannot be loaded ({error})") from error
+    pipeline = load_pretrained("model", where, "model_index.json", load, revision)
+    absent = [part for part in parts if getattr(pipeline, part, None) is None]
+    if absent:
         raise OSError(
-            f"model: {where} is not on this machine and could not be fetched from the model hub; connect to the internet "
-            "once, or use the model 'pocket', which needs no download"
-        ) from error
+            f"model: {where} is a {type(pipeline).__name__} without {', '.join(absent)}; Kandinsky's pipelines have it"
+        )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

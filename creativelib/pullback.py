@@ -1,5 +1,6 @@
 """What holds the search back: the anchor rule of S2.4 and the yes/no checker (section 5.3 of the paper)."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,8 @@ from PIL import Image
 from torch.nn import functional
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from creativelib.generator import quiet_loading, with_article
+from creativelib.generator import with_article
+from creativelib.loading import find_device, load_pretrained
 from creativelib.storage import data_folder
 
 QUESTION = "Is this still {a}? Yes or No."
@@ -158,22 +160,17 @@ def load_checker(
     """Load a checker: ``"pocket"`` (shipped), a folder, or a hub id such as ``"HuggingFaceTB/SmolVLM-256M-Instruct"``.
 
     Raises:
-        OSError: the folder or the hub cannot give it.
+        ValueError: no such device here. OSError: the folder or the hub cannot give it; the message says why.
     """
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    where = str(data_folder() / "pocket" / "checker") if name == "pocket" else str(name)
+    device = find_device(device)
+    where = str(data_folder() / "pocket" / "checker") if name == "pocket" else os.path.expanduser(name)
     if name == "pocket" and not Path(where).is_dir():
         raise FileNotFoundError(f"{where} does not exist: fetch the whole repository, or run 'make pocket'")
     dtype = torch.float16 if device.type == "cuda" else torch.float32
-    try:
-        with quiet_loading():
-            processor = AutoProcessor.from_pretrained(where)
-            model = AutoModelForImageTextToText.from_pretrained(where, dtype=dtype)
-    except ImportError as error:  # SmolVLM's processor wants torchvision and num2words
-        raise OSError(f"checker: {where} needs packages that are not installed: {' '.join(str(error).split())}") from error
-    except (OSError, ValueError) as error:
-        raise OSError(
-            f"checker: {where} is no folder with a checker and could not be fetched from the model hub; "
-            "use 'pocket', which needs no download"
-        ) from error
+
+    def load(where: str, **options):
+        processor = AutoProcessor.from_pretrained(where, **options)
+        return processor, AutoModelForImageTextToText.from_pretrained(where, dtype=dtype, **options)
+
+    processor, model = load_pretrained("checker", where, "config.json", load)
     return YesNoChecker(model.to(device).requires_grad_(False), processor, threshold=threshold)

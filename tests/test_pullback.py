@@ -79,7 +79,7 @@ def test_checker_without_chat_template(checker_folder):
 
 def test_missing_checker_is_one_sentence(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(OSError, match="^checker: nobody/nothing is no folder"):
+    with pytest.raises(OSError, match="^checker: nobody/nothing is not on this machine, and the hub is not asked"):
         load_checker("nobody/nothing")
     monkeypatch.setenv("CREATIVELIB_DATA", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="make pocket"):

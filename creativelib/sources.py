@@ -1,0 +1,111 @@
+"""Where a generator's files come from, and the defaults of its family."""
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from creativelib.storage import data_folder
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What suits one model family; each value is a default that an argument overrides.
+
+    ``prior_steps`` of 5 and ``learning_rate`` of 1e-4 are the paper's (section 6). ``anchor_threshold`` (1 - cosine, S2.4)
+    of ``None`` means: taken from the baseline samples.
+    """
+
+    prior_steps: int = 5
+    prior_guidance: float = 4.0
+    decoder_steps: int = 50
+    decoder_guidance: float = 4.0
+    image_size: int = 512
+    learning_rate: float = 1e-4
+    anchor_threshold: float | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the two pipelines of a generator come from, and the checker that goes with them: folders or hub ids.
+
+    The published checkpoints are fetched at revision ``"main"`` unless a commit is named: for numbers that are to be
+    cited, pin both by ``load_generator(..., revisions=(prior, decoder))`` or by ``CREATIVELIB_REVISIONS=prior,decoder``.
+    """
+
+    name: str
+    prior: str
+    decoder: str
+    settings: Settings = Settings()
+    checker: str | None = None
+    prior_revision: str = "main"
+    decoder_revision: str = "main"
+
+
+JANUS = "deepseek-community/Janus-Pro-1B"  # of the family that the paper asks (section 6)
+PUBLISHED = {
+    "kandinsky-2.1": Source(
+        "kandinsky-2.1", "kandinsky-community/kandinsky-2-1-prior", "kandinsky-community/kandinsky-2-1", checker=JANUS
+    ),
+    "kandinsky-2.2": Source(
+        "kandinsky-2.2", "kandinsky-community/kandinsky-2-2-prior", "kandinsky-community/kandinsky-2-2-decoder", checker=JANUS
+    ),
+}
+
+
+def find_source(name: str, revisions: Sequence[str] | None = None) -> Source:
+    """The source of a published model, of the shipped one, or of a folder with ``prior/`` and ``decoder/``.
+
+    Args:
+        name: ``"pocket"``, a key of ``PUBLISHED``, or a folder (``~`` is the home folder).
+        revisions: hub commits of prior and decoder; by default ``CREATIVELIB_REVISIONS``, else ``"main"``.
+
+    Raises:
+        ValueError: unknown name, revisions that are not two, or a ``generator.json`` that says something else.
+        FileNotFoundError: the shipped model is not there.
+    """
+    if name in PUBLISHED:
+        pinned = revisions or [part for part in os.environ.get("CREATIVELIB_REVISIONS", "").split(",") if part]
+        if not pinned:
+            return PUBLISHED[name]
+        if isinstance(pinned, str) or len(pinned) != 2:
+            raise ValueError(f"revisions: got {pinned!r}; give two hub commits, of the prior and of the decoder")
+        return replace(PUBLISHED[name], prior_revision=pinned[0], decoder_revision=pinned[1])
+    folder = data_folder() / "pocket" if name == "pocket" else Path(os.path.expanduser(name))
+    if not (folder / "prior").is_dir() or not (folder / "decoder").is_dir():
+        if name == "pocket":
+            raise FileNotFoundError(f"{folder} holds no prior/ and decoder/: fetch the whole repository, or run 'make pocket'")
+        raise ValueError(
+            f"model: got {name!r}; choose 'pocket', {', '.join(map(repr, PUBLISHED))}, or a folder with prior/ and decoder/"
+        )
+    settings = read_settings(folder / "generator.json")
+    checker = str(folder / "checker") if (folder / "checker").is_dir() else None
+    label = name if name == "pocket" else folder.resolve().name
+    return Source(label, str(folder / "prior"), str(folder / "decoder"), settings, checker)
+
+
+def read_settings(path: Path) -> Settings:
+    """The settings in a ``generator.json``, whose other keys are ignored; the defaults where there is no such file.
+
+    Raises:
+        ValueError: the file is no JSON object, or a setting in it is not a sensible number.
+    """
+    if not path.is_file():
+        return Settings()
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f'model: {path} is not JSON ({error}); write an object such as {{"image_size": 512}}') from error
+    if not isinstance(given, dict):
+        raise ValueError(f'model: {path} holds a {type(given).__name__}; write an object such as {{"image_size": 512}}')
+    known = {field.name: given[field.name] for field in fields(Settings) if field.name in given}
+    for name, value in known.items():
+        if name == "anchor_threshold" and value is None:
+            continue
+        integer = isinstance(getattr(Settings(), name), int)
+        number = isinstance(value, int if integer else int | float) and not isinstance(value, bool)
+        if not number or not 0 < value < math.inf:
+            raise ValueError(f"model: {path} has {name} = {value!r}; give a positive {'whole ' if integer else ''}number")
+    return Settings(**known)
