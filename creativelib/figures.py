@@ -7,11 +7,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from creativelib.plotting import PlainFigure, literal, without_latex
 from creativelib.typicality import TypicalityModel
 
 BASELINE, CURRENT = "#2a8c4a", "#c8322b"  # the green and red clusters of Fig. 3; marks differ too
 
 
+@without_latex
 def before_after(
     default_images: Sequence[Image.Image],
     creative_images: Sequence[Image.Image],
@@ -24,7 +26,7 @@ def before_after(
     if len(set(counts)) != 1 or not counts[0]:
         raise ValueError(f"default_images and the rest: got {counts} of each; give one or more, as many of all four")
     columns = counts[0]
-    figure = Figure(figsize=(1.7 * columns, 4.4), layout="constrained")
+    figure = PlainFigure(figsize=(1.7 * columns, 4.4), layout="constrained")
     axes = figure.subplots(2, columns, squeeze=False)
     rows = ((default_images, default_surprise, "default"), (creative_images, creative_surprise, "creative"))
     for row, (images, surprises, label) in zip(axes, rows, strict=True):
@@ -33,20 +35,22 @@ def before_after(
             axis.set(xticks=[], yticks=[])
             axis.set_title(f"{float(surprise):.0f} nats", fontsize=9)
         row[0].set_ylabel(label, fontsize=11)
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(literal(title), fontsize=11)
     return figure
 
 
+@without_latex
 def cloud(typicality: TypicalityModel, baseline: torch.Tensor, current: torch.Tensor, title: str = "") -> Figure:
     """Baseline and current embeddings (N, d) in the first two principal directions of the baseline."""
-    figure = Figure(figsize=(4.6, 4.2), layout="constrained")
+    figure = PlainFigure(figsize=(4.6, 4.2), layout="constrained")
     axis = figure.subplots()
     _scatter(axis, _plane(typicality, baseline), _plane(typicality, current))
-    axis.set(xlabel="principal direction 1", ylabel="principal direction 2", title=title, aspect="equal")
+    axis.set(xlabel="principal direction 1", ylabel="principal direction 2", title=literal(title), aspect="equal")
     axis.legend(loc="best", fontsize=8)
     return figure
 
 
+@without_latex
 def evolution(
     typicality: TypicalityModel,
     baseline: torch.Tensor,
@@ -66,7 +70,7 @@ def evolution(
     if not current or not set(images) <= set(current):
         raise ValueError(f"current, images: got iterations {list(current)} and {list(images)}; give images of those in current")
     columns, rows = len(current), max((len(column) for column in images.values()), default=0)
-    figure = Figure(figsize=(1.7 * columns, 2.1 + 1.6 * rows), layout="constrained", dpi=80)
+    figure = PlainFigure(figsize=(1.7 * columns, 2.1 + 1.6 * rows), layout="constrained", dpi=80)
     grid = figure.subplots(1 + rows, columns, squeeze=False, height_ratios=[1.15] + [1] * rows)
     plain, clouds = _plane(typicality, baseline), {step: _plane(typicality, part) for step, part in current.items()}
     everything = torch.cat([plain, *clouds.values()])
@@ -84,7 +88,7 @@ def evolution(
             axis.imshow(image)
     grid[0, 0].legend(loc="upper left", fontsize=6)
     grid[0, 0].set(xlabel="principal direction 1", ylabel="direction 2")
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(literal(title), fontsize=11)
     return figure
 
 

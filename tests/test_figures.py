@@ -2,6 +2,7 @@
 
 import io
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -67,3 +68,17 @@ def test_evolution_puts_the_iterations_side_by_side_on_common_axes():
         evolution(model, baseline, current, {7: [red]})
     with pytest.raises(ValueError, match="^current, images: got iterations"):
         evolution(model, baseline, {})
+
+
+@pytest.mark.parametrize("latex", [False, True])
+def test_any_subject_can_be_drawn(latex):
+    title, picture = r"$\frac{$: Ba$$in for $5^$", Image.new("RGB", (8, 8), "red")
+    baseline = torch.randn(80, 6, generator=torch.Generator().manual_seed(0))
+    model = TypicalityModel.fit(baseline, dims=3)
+    with matplotlib.rc_context({"text.usetex": latex}):
+        figures = [
+            before_after([picture], [picture], [1], [2], title=title),
+            cloud(model, baseline, baseline, title=title),
+            evolution(model, baseline, {0: baseline}, title=title),
+        ]
+        assert all(rendered(figure).std() > 5 for figure in figures)
