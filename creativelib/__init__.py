@@ -4,7 +4,20 @@ import importlib
 
 __version__ = "0.1.0"
 
-_HOMES = {"check_environment": "creativelib.environment", "load_generator": "creativelib.generator"}
+_HOMES = {  # what a script of ten lines needs, in the order in which it needs it
+    "check_environment": "creativelib.environment",
+    "load_generator": "creativelib.generator",
+    "positive_prompt": "creativelib.generator",
+    "sample_prior": "creativelib.prior_sampling",
+    "TypicalityModel": "creativelib.typicality",
+    "make_space": "creativelib.spaces",
+    "AlternatingRule": "creativelib.pullback",
+    "SumRule": "creativelib.pullback",
+    "load_checker": "creativelib.pullback",
+    "NegativeCluster": "creativelib.directions",
+    "CreativeRun": "creativelib.run",
+    "before_after": "creativelib.figures",
+}
 __all__ = ["__version__", *_HOMES]
 
 
