@@ -2,12 +2,17 @@
 #   TORCH=auto|cpu|cuda     which build of PyTorch (auto: CUDA where an NVIDIA card works, else CPU)
 #   TORCH_INDEX_URL=...     where pip shall look for it
 #   PYTHON=...              the Python (3.11 or newer) that makes .venv
+#   LAB=...                 what to tell JupyterLab, for example LAB='--no-browser --port=9000', or as root LAB=--allow-root
 
+PYTHON_CHOSEN := $(PYTHON)
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 TORCH ?= auto
 TORCH_INDEX_URL ?=
-export TORCH TORCH_INDEX_URL
+LAB ?=
+# PyTorch's threads shall wait without spinning: see creativelib/__init__.py
+OMP_WAIT_POLICY ?= passive
+export PYTHON_CHOSEN TORCH TORCH_INDEX_URL OMP_WAIT_POLICY
 
 RUN := .venv/bin/python
 NBVAL := --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg -p no:cacheprovider
@@ -20,7 +25,7 @@ help: ## show this list
 
 setup: ## make .venv with everything in it; all others do this first
 	@test -n "$(PYTHON)" || { echo "setup: no Python 3.11 or newer found; install one, or: make PYTHON=/path/to/python3" >&2; exit 1; }
-	@$(PYTHON) tools/setup
+	@python="$(PYTHON)"; case $$python in "~/"*) python="$$HOME/$${python#??}" ;; esac; "$$python" tools/setup
 
 figures: setup ## run every notebook; pages and figures go to build/
 	@$(RUN) tools/run_notebooks.py
@@ -33,7 +38,8 @@ test: setup ## run the unit tests and check the notebooks
 	@if [ -d notebooks ]; then set -x; $(RUN) -m pytest $(NBVAL) notebooks; else echo "There is no folder notebooks/: none checked."; fi
 
 lab: setup ## open the notebooks in JupyterLab
-	$(RUN) -m jupyterlab notebooks/00_start_here.ipynb
+	@if [ "$$(id -u)" = 0 ] && [ -z "$(LAB)" ]; then echo "make lab: as root (in a container): make lab LAB=--allow-root"; fi
+	$(RUN) -m jupyterlab $(LAB) notebooks/00_start_here.ipynb
 
 lint: setup ## check style and format
 	$(RUN) -m ruff check .
@@ -54,7 +60,7 @@ pocket: setup ## train the shipped model again (hours without a GPU)
 pocket-evaluate: setup ## measure the shipped model and write its card
 	$(RUN) -m creativelib.pocket.evaluate
 
-lock: setup ## write the versions in .venv to requirements.lock
+lock: ## write the versions in .venv to requirements.lock (without set-up, which would put the old ones back)
 	$(RUN) tools/lock.py
 
 clean: ## delete .venv and build/pages, build/figures; a trained model in build/pocket stays

@@ -1,8 +1,15 @@
 """Creative image generation with diffusion models: the tested package behind the notebooks."""
 
 import importlib
+import os
+import sys
 
 __version__ = "0.1.0"
+
+# By default PyTorch's threads wait for each other by spinning, and beside any busy program every small step takes many times
+# its time. OpenMP reads this variable once, while PyTorch is loaded; check_environment says where that came too early.
+torch_came_first = "torch" in sys.modules and "OMP_WAIT_POLICY" not in os.environ
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 _HOMES = {  # what a script of ten lines needs, in the order in which it needs it
     "check_environment": "creativelib.environment",

@@ -1,6 +1,7 @@
 """What is wrong with this installation, in plain words. Works where most of the packages are missing."""
 
 import hashlib
+import os
 import platform
 import shutil
 import sys
@@ -66,6 +67,7 @@ def check_environment() -> Report:
         *check_python(sys.version_info),
         *check_kernel(Path(sys.prefix), ROOT / ".venv"),
         *check_packages(_requirements()),
+        *check_threads(creativelib.torch_came_first),
         *_check_installed_torch(),
         *_check_installed_model(),
         *check_memory(_free_memory()),
@@ -132,6 +134,14 @@ def check_torch(version: str, cuda_build: bool, cuda_works: bool, nvidia: bool, 
         what = f"the GPU has {gpu_memory:.0f} GiB; kandinsky-2.1 and 2.2 want {PUBLISHED_MODEL_MEMORY:.0f}"
         return [Finding("warning", what, "use the shipped model, load_generator('pocket'), or a larger GPU")]
     return []
+
+
+def check_threads(torch_came_first: bool) -> list[Finding]:
+    """``torch_came_first``: PyTorch was loaded before this package could tell its threads how to wait."""
+    if not torch_came_first or os.environ.get("OMP_NUM_THREADS") == "1":
+        return []
+    what = "PyTorch was loaded before creativelib, so its threads spin while they wait: slow beside any busy program"
+    return [Finding("warning", what, "restart Python and import creativelib before torch, or set OMP_WAIT_POLICY=passive")]
 
 
 def check_model(folder: Path) -> list[Finding]:

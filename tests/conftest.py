@@ -1,15 +1,17 @@
 """Fixtures shared by the unit tests: miniature models of the published layouts, made once a session."""
 
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is loaded, and for the processes that tests start
+
 import matplotlib
 import pytest
-import torch
 from miniature import build_generator_folder
 from miniature_checkers import build_llava
 
 from creativelib.generator import load_generator
 
 matplotlib.use("Agg")
-torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

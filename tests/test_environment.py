@@ -37,6 +37,7 @@ def healthy(model, monkeypatch):
     monkeypatch.setattr(environment, "ROOT", model)  # no .venv there
     monkeypatch.setattr(environment, "_free_memory", lambda: 8.0)
     monkeypatch.setattr(environment, "_check_installed_torch", lambda: [])
+    monkeypatch.setattr(environment.creativelib, "torch_came_first", False)
     monkeypatch.setattr(environment.shutil, "disk_usage", lambda path: psutil.disk_usage("/")._replace(free=2**34))
 
 
@@ -99,6 +100,16 @@ def test_packages_of_other_extras_are_not_wanted():
 def test_packages_without_packaging(monkeypatch):
     monkeypatch.setitem(sys.modules, "packaging.requirements", None)
     assert "packaging is missing" in only(environment.check_packages(["torch"]), "error")
+
+
+def test_threads_that_spin(healthy, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert environment.check_threads(False) == []
+    monkeypatch.setattr(environment.creativelib, "torch_came_first", True)
+    sentence = only(check_environment().findings, "warning")
+    assert "spin" in sentence and "import creativelib before torch" in sentence and "OMP_WAIT_POLICY=passive" in sentence
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert environment.check_threads(True) == []
 
 
 @pytest.mark.parametrize(

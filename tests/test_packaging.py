@@ -1,18 +1,23 @@
 """Set-up: the files that name packages agree, the choice of PyTorch's build, what importing the package costs."""
 
+import os
 import re
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import yaml
+from installed import OLDEST_PYTHON
+from lock import too_new
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from torch_choice import CPU_INDEX_URL, choose_build, is_installed, pip_arguments
 
 import creativelib
+from creativelib import environment
 
 ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -55,6 +60,23 @@ def test_torch_is_pinned_alike(pins):
     assert str(torch.specifier) == f"=={pins['torch']}"
 
 
+def test_every_pin_takes_the_oldest_python(pins):
+    oldest = PROJECT["requires-python"].removeprefix(">=") + ".0"  # as Debian 12 has 3.11.2
+    refused = too_new(pins, oldest)
+    assert refused == {}, f"pin older versions of these: {refused}"
+    assert too_new({"pytest": "9"}, "2.7") == {"pytest": metadata.metadata("pytest")["Requires-Python"]}
+
+
+def test_one_oldest_python_everywhere():
+    oldest = PROJECT["requires-python"].removeprefix(">=")
+    numbers = tuple(map(int, oldest.split(".")))
+    assert numbers == OLDEST_PYTHON == environment.OLDEST_PYTHON
+    assert f"({', '.join(map(str, numbers))})" in (ROOT / "Makefile").read_text()
+    assert f"sys.version_info < ({', '.join(map(str, numbers))})" in (ROOT / "tools" / "setup").read_text()
+    for name in ("README.md", "Makefile"):
+        assert set(re.findall(r"Python \(?(3[.\d]+\d) or newer", (ROOT / name).read_text())) == {oldest}
+
+
 def test_environment_yml_is_python_pip_and_the_package():
     python, pip, packages = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     assert python == f"python{PROJECT['requires-python']}" and pip == "pip"
@@ -73,6 +95,31 @@ def test_one_version_everywhere():
 def test_importing_the_package_is_quick():
     heavy = "import creativelib, sys; print(sorted({'torch', 'diffusers', 'numpy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+PROBE = """
+import os, sys
+if sys.argv[1] == "first":
+    sys.modules["torch"] = sys  # as if it were loaded
+from creativelib import torch_came_first
+print(os.environ["OMP_WAIT_POLICY"], torch_came_first)
+"""
+
+
+@pytest.mark.parametrize(
+    ("torch", "policy", "seen"),
+    [
+        ("later", None, "passive False"),
+        ("first", None, "passive True"),
+        ("first", "passive", "passive False"),
+        ("later", "active", "active False"),  # somebody's own wish
+    ],
+)
+def test_the_package_makes_threads_wait_without_spinning(torch, policy, seen):
+    variables = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    variables |= {"OMP_WAIT_POLICY": policy} if policy else {}
+    command = [sys.executable, "-c", PROBE, torch]
+    assert subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stdout.strip() == seen
 
 
 def test_exports():

@@ -3,11 +3,15 @@
 Build suffixes (``+cpu``) are cut and PyTorch's CUDA packages left out, so that one file serves every machine.
 """
 
+import sys
 import tomllib
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
+from installed import OLDEST_PYTHON
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,7 +46,25 @@ def closure(lines: list[str]) -> dict[str, str]:
     return versions
 
 
+def too_new(names: Iterable[str], python: str) -> dict[str, str]:
+    """Name -> what it asks for, of the installed packages (those that are) that refuse this version of Python."""
+    asked = {}
+    for name in names:
+        try:
+            asked[name] = metadata.metadata(name)["Requires-Python"] or ""
+        except metadata.PackageNotFoundError:  # what other systems need
+            continue
+    return {name: wanted for name, wanted in asked.items() if not SpecifierSet(wanted).contains(python)}
+
+
 if __name__ == "__main__":
-    pins = [f"{name}=={version}" for name, version in closure(direct_requirements()).items()]
+    versions = closure(direct_requirements())
+    oldest = ".".join(map(str, OLDEST_PYTHON)) + ".0"
+    if refused := too_new(versions, oldest):
+        asked = "; ".join(f"{name} {versions[name]} asks for Python {wanted}" for name, wanted in refused.items())
+        sys.exit(
+            f"requirements.lock: not written, for Python {oldest} must do: {asked}. Install older versions of these first."
+        )
+    pins = [f"{name}=={version}" for name, version in versions.items()]
     (ROOT / "requirements.lock").write_text(HEADER + "\n".join(sorted([*pins, *ELSEWHERE])) + "\n")
     print(f"requirements.lock: {len(pins) + len(ELSEWHERE)} packages")
