@@ -19,7 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from creativelib.loading import broken_file, find_device, first_cause, load_pretrained
-from creativelib.sources import Source, find_source
+from creativelib.sources import PUBLISHED, Source, find_source
+from creativelib.weights import weights_of
 
 PRIOR_PARTS = ("prior", "text_encoder", "image_encoder", "tokenizer", "scheduler")
 DECODER_PARTS = ("unet", "movq", "scheduler")
@@ -113,6 +114,20 @@ class Generator:
         except (OSError, SafetensorError) as error:
             raise OSError(f"model: {broken_file(path.parent) or f'{path} cannot be read ({first_cause(error)})'}") from error
         return {name: tensor.to(self.device, self.dtype) for name, tensor in tensors.items()}
+
+    @cached_property
+    def weights(self) -> dict[str, str]:
+        """Which weights ``prior`` and ``decoder`` have: ``"sha256:..."`` of their files, or ``"hub:..."`` with the commit."""
+        parts = {
+            "prior": (self.source.prior, self.source.prior_revision),
+            "decoder": (self.source.decoder, self.source.decoder_revision),
+        }
+        return {part: weights_of(*where, "model_index.json") for part, where in parts.items()}
+
+    @property
+    def origin(self) -> str:
+        """What ``load_generator`` has to be given to load it again: its name, or its folder."""
+        return self.name if self.name in ("pocket", *PUBLISHED) else str(Path(self.source.prior).resolve().parent)
 
     # --- text ---------------------------------------------------------------------------------------------------------
 

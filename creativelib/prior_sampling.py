@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
+from creativelib.arguments import finite_number, seed_number, whole_number
 from creativelib.generator import Generator, TextCondition
 from creativelib.seeds import derive_seed
 from creativelib.storage import read_tensors, require_equal, write_tensors
@@ -14,7 +15,7 @@ from creativelib.storage import read_tensors, require_equal, write_tensors
 
 def noise_sources(seeds: Iterable[int]) -> list[torch.Generator]:
     """One CPU random source a sample, as diffusers takes them: what is drawn does not depend on device or batch."""
-    return [torch.Generator().manual_seed(seed) for seed in seeds]
+    return [torch.Generator().manual_seed(seed_number("seeds", seed)) for seed in seeds]
 
 
 class CachedPrior:
@@ -125,8 +126,8 @@ def sample_embeddings(
     guidance = generator.settings.prior_guidance if guidance is None else guidance
     if not sources:
         raise ValueError("sources: got none; give one torch.Generator a sample")
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 2:
-        raise ValueError(f"steps: got {steps!r}; give a whole number of at least 2 (the prior's scheduler cannot take 1)")
+    steps = whole_number("steps", steps, 2, hint="the prior's scheduler cannot take 1")
+    guidance = finite_number("guidance", guidance)
     guided = guidance > 1
     predict = CachedPrior(generator.prior, [generator.unconditional, condition] if guided else [condition])
     scheduler, dim = generator.scheduler, generator.embedding_dim
@@ -192,11 +193,9 @@ def sample_prior(
         steps, guidance: of the prior; the family's by default.
         progress: show a bar.
     """
-    for name, value in (("n", n), ("batch_size", batch_size)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name}: got {value!r}; give a whole number of at least 1")
-    steps = generator.settings.prior_steps if steps is None else steps
-    guidance = generator.settings.prior_guidance if guidance is None else guidance
+    n, batch_size, seed = whole_number("n", n, 1), whole_number("batch_size", batch_size, 1), seed_number("seed", seed)
+    steps = whole_number("steps", generator.settings.prior_steps if steps is None else steps, 2)
+    guidance = finite_number("guidance", generator.settings.prior_guidance if guidance is None else guidance)
     condition, embeddings = generator.encode_text(prompt), torch.empty(n, generator.embedding_dim)
     with tqdm(total=n, desc="sampling the prior", unit="sample", leave=False, disable=not progress) as bar:
         for start in range(0, n, batch_size):
@@ -204,5 +203,13 @@ def sample_prior(
             sources = noise_sources(derive_seed(seed, index) for index in range(start, stop))
             embeddings[start:stop] = sample_embeddings(generator, condition, sources, steps=steps, guidance=guidance).cpu()
             bar.update(stop - start)
-    facts = {"model": generator.name, "prompt": prompt, "steps": steps, "guidance": guidance, "seed": seed, "n": n}
+    facts = {
+        "model": generator.name,
+        "weights": generator.weights["prior"],
+        "prompt": prompt,
+        "steps": steps,
+        "guidance": guidance,
+        "seed": seed,
+        "n": n,
+    }
     return PriorSamples(embeddings, facts)

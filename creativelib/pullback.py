@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from PIL import Image
@@ -31,6 +31,12 @@ class Decision(NamedTuple):
     hold: bool
 
 
+class Rule(Protocol):
+    """What a step minimises, given the creative and the anchor loss. A dataclass, so that a run can keep its fields."""
+
+    def __call__(self, creative: torch.Tensor, anchor: torch.Tensor) -> Decision: ...
+
+
 @dataclass(frozen=True)
 class AlternatingRule:
     """The dynamic strategy of S2.4: create while the anchor loss is at most ``threshold``; above it, follow the anchor
@@ -53,6 +59,9 @@ class SumRule:
 
     def __call__(self, creative: torch.Tensor, anchor: torch.Tensor) -> Decision:
         return Decision(creative + self.weight * anchor, "sum", hold=False)
+
+
+RULES = {rule.__name__: rule for rule in (AlternatingRule, SumRule)}  # by the name that a saved run gives
 
 
 def anchor_threshold(baseline: torch.Tensor, text_embedding: torch.Tensor, quantile: float = 0.99) -> float:

@@ -1,326 +1,325 @@
-"""One creative optimisation: settings, history, snapshots of the searched parameters (sections 5 and 6, S2.4 of the paper)."""
+"""One creative optimisation, kept in a folder: saved, resumed, opened again (sections 5 and 6 of the paper)."""
 
 import math
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+import uuid
+import warnings
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from tqdm.auto import tqdm
 
-from creativelib.directions import NegativeCluster, directional_loss
-from creativelib.generator import Generator, positive_prompt
-from creativelib.losses import anchor_loss, creative_loss
-from creativelib.pullback import CHECK_IMAGES, AlternatingRule, Decision, YesNoChecker, anchor_threshold
-from creativelib.seeds import derive_seed
-from creativelib.spaces import ConceptualSpace
-from creativelib.storage import read_tensors, require_equal, write_tensors
+from creativelib.directions import NegativeCluster
+from creativelib.generator import Generator, load_generator
+from creativelib.pullback import RULES, Rule, YesNoChecker
+from creativelib.run_folder import FORMAT, History, differences, find_run, hold, read_state, remove_run, write_state
+from creativelib.search import Search
+from creativelib.snapshots import Snapshots
+from creativelib.sources import PUBLISHED
+from creativelib.spaces import make_space
 from creativelib.typicality import TypicalityModel
+from creativelib.typicality_alternatives import load_typicality
 
-TARGET_WINDOW = 10  # steps over which the surprise is averaged before a target counts as reached
+SAVE_EVERY = 25  # steps between saved states, where these are small
+STATE_BYTES = 150 * 10**6  # what the states of 1,000 steps may take; large ones are written less often
+SOFT = ("device", "dtype", "versions")  # settings that change a run by float noise only: a warning, no refusal
 
 
-class CreativeRun:
-    """Searches a conceptual space for less typical embeddings, one sample a step, and keeps everything that happened.
+class CreativeRun(Search):
+    __doc__ = Search.__doc__
 
-    All noise is derived from ``(seed, step)``, so a run that was killed and resumed from its files goes on exactly as if it
-    had not been.
+    folder: Path | None = None  # where it is kept
+    _id, _saves = "", 0  # which run it is, and how often it was written: tells whether a folder holds what this object knows
+    _saved_step = 0  # of the state on the disk
+    _unsaved = False  # the user was told so
+    _history: History | None = None
+    _absent: dict = {}  # settings of a loaded run whose parts were not given: rule, checker
 
-    Args:
-        generator, subject, space, typicality: what is searched, and against which baseline.
-        rule: what a step minimises; by default the alternating rule of S2.4, with the model's threshold or, where it has
-            none, the anchor loss that 99 of 100 typical embeddings stay under.
-        checker: asked every ``check_every`` steps and at the end; a no ends the run. ``None`` for no checker.
-        clusters: what to keep away from (section 5.4), of different names, in the PCA space of ``typicality``. Their loss is
-            added to the creative loss before the rule chooses, so Eq. 8 is the sum rule with clusters; a step that follows
-            the anchor alone leaves them out.
-        seed: of all noise.
-        learning_rate: of AdamW (1e-4 in the paper); the family's by default.
-        prior_steps, guidance: of the prior; the family's by default.
-        check_every: 25 in the paper. check_images: how many images the checker sees each time; the paper asks about one,
-            the mean over four makes one unlucky image less decisive.
-        snapshot_every: steps between kept copies of the parameters.
-        target: stop at, and push no further than, this surprise in nats. It bounds the creative loss alone: clusters go on.
-
-    Attributes:
-        history: one row (dict) a step; ``pandas.DataFrame(run.history)`` shows it. ``surprise`` and losses are in nats, of the
-            sample *before* the update; ``check`` is the probability of yes after it, or ``None``. ``negative_loss`` is the sum
-            over clusters (0.0 without), ``cluster_distance`` the Mahalanobis distance to each by name.
-        snapshots: parameters by number of steps done; 0 is the start.
-        stopped: why the run ended before its time: ``""``, ``"checker"``, ``"target"`` or ``"not finite"``.
-
-    Raises:
-        ValueError: a number that makes no sense, a cluster of another PCA space, or two of one name.
-    """
-
-    def __init__(
-        self,
-        generator: Generator,
-        subject: str,
-        space: ConceptualSpace,
-        typicality: TypicalityModel,
-        *,
-        rule: Callable[[torch.Tensor, torch.Tensor], Decision] | None = None,
-        checker: YesNoChecker | None = None,
-        clusters: Sequence[NegativeCluster] = (),
-        seed: int = 0,
-        learning_rate: float | None = None,
-        prior_steps: int | None = None,
-        guidance: float | None = None,
-        check_every: int = 25,
-        check_images: int = CHECK_IMAGES,
-        snapshot_every: int = 10,
-        target: float | None = None,
-    ):
-        defaults = generator.settings
-        for name, value in (("check_every", check_every), ("check_images", check_images), ("snapshot_every", snapshot_every)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}: got {value!r}; give a whole number of at least 1")
-        self.learning_rate = defaults.learning_rate if learning_rate is None else learning_rate
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate: got {learning_rate!r}; give a positive number (1e-4 in the paper)")
-        names = [cluster.name for cluster in clusters]
-        if len(set(names)) < len(names):
-            raise ValueError(f"clusters: got the names {names}; give each cluster a name of its own")
-        for cluster in clusters:
-            cluster.require_space(typicality)
-        self.generator, self.subject, self.space, self.typicality = generator, subject, space, typicality
-        self.clusters = tuple(clusters)
-        self.text_embedding = space.positive.text_embedding  # (1, d), of P_pos
-        if rule is None:
-            limit = defaults.anchor_threshold
-            if limit is None:
-                plain = typicality.sample(1000, torch.Generator().manual_seed(0))
-                limit = anchor_threshold(plain, self.text_embedding)
-            rule = AlternatingRule(limit)
-        self.rule, self.checker, self.seed, self.target = rule, checker, seed, target
-        self.sampling = {
-            "steps": defaults.prior_steps if prior_steps is None else prior_steps,
-            "guidance": defaults.prior_guidance if guidance is None else guidance,
-        }
-        self.check_every, self.check_images, self.snapshot_every = check_every, check_images, snapshot_every
-        self.optimizers: dict[str, torch.optim.AdamW] = {}  # one for each kind of step, see ``optimizer``
-        self.history: list[dict] = []
-        self.snapshots: dict[int, dict[str, torch.Tensor]] = {0: space.state_dict()}
-        self.stopped = ""
-        self._accepted, self._held_seed = 0, None
-
-    @property
-    def settings(self) -> dict:
-        """Everything that the course of the run depends on, as JSON values."""
-        return {
-            "model": self.generator.name,
-            "subject": self.subject,
-            "prompt": positive_prompt(self.subject),
-            "space": self.space.name,
-            "space_seed": self.space.seed,
-            "rule": {"name": type(self.rule).__name__, **asdict(self.rule)},
-            "checker": None if self.checker is None else {"threshold": round(self.checker.threshold, 6)},
-            "check_every": self.check_every,
-            "check_images": self.check_images,
-            "seed": self.seed,
-            "learning_rate": self.learning_rate,
-            "prior": self.sampling,
-            "target": self.target,
-            "clusters": [cluster.settings for cluster in self.clusters],
-            "baseline": {"dims": self.typicality.dims, "n": self.typicality.n, **self.typicality.provenance},
-        }
-
-    @property
-    def steps(self) -> int:
-        """Steps done."""
-        return len(self.history)
-
-    @property
-    def result_step(self) -> int:
-        """Which snapshot is the result: the last one, or the last that the checker accepted if it ended the run."""
-        return self._accepted if self.stopped == "checker" else self.steps
-
-    def optimizer(self, kind: str) -> torch.optim.AdamW:
-        """AdamW for one kind of step, all of them over the same parameters.
-
-        Each loss has moments of its own: the gradients of the creative loss are tens of times those of the anchor loss, and
-        in shared moments they would scale an anchor step to almost nothing, so that nothing is ever pulled back.
-        """
-        if kind not in self.optimizers:
-            self.optimizers[kind] = torch.optim.AdamW(self.space.parameters(), lr=self.learning_rate)
-        return self.optimizers[kind]
-
-    # --- searching ----------------------------------------------------------------------------------------------------
-
-    def step(self) -> dict:
-        """One step of the search: sample, choose the loss, update, and on time check. Returns its row of the history."""
-        began, number, held = time.perf_counter(), self.steps, self._held_seed is not None
-        noise_seed = self._held_seed if held else derive_seed(self.seed, "step", number)
-        embedding = self.space.sample([noise_seed], **self.sampling)  # (1, d)
-        log_prob = self.typicality.log_prob(embedding)
-        anchor = anchor_loss(embedding, self.text_embedding)
-        negative = directional_loss(embedding, self.clusters)
-        loss, kind, hold = self.rule(creative_loss(log_prob, self.target) + negative, anchor)
-        optimizer = self.optimizer(kind)
-        optimizer.zero_grad()
-        loss.backward()
-        gradients = [parameter.grad for parameter in self.space.parameters() if parameter.grad is not None]
-        row = {
-            "step": number,
-            "kind": kind,
-            "loss": float(loss.detach()),
-            "surprise": -float(log_prob.detach()),
-            "anchor_loss": (anchor_value := float(anchor.detach())),
-            "anchor_cosine": 1 - anchor_value,
-            "negative_loss": float(negative.detach()),
-            "cluster_distance": {cluster.name: float(cluster.distance(embedding.detach())) for cluster in self.clusters},
-            "residual_energy": float(self.typicality.residual_energy(embedding.detach())),
-            "gradient_norm": float(torch.nn.utils.get_total_norm(gradients)),
-            "noise_seed": noise_seed,
-            "held": held,
-            "check": None,
-        }
-        numbers = [row[key] for key in ("loss", "surprise", "negative_loss", "gradient_norm")]
-        if not all(map(math.isfinite, [*numbers, *row["cluster_distance"].values()])):
-            self.stopped = "not finite"  # the parameters are still those of the step before
-            return row
-        optimizer.step()
-        self.history.append(row)
-        self._held_seed = noise_seed if hold else None
-        if self.steps % self.snapshot_every == 0:
-            self.keep_snapshot()
-        if self.checker and self.steps % self.check_every == 0:
-            self.check()
-        fresh = [past["surprise"] for past in self.history if not past["held"]][-TARGET_WINDOW:]
-        if self.target is not None and len(fresh) == TARGET_WINDOW and sum(fresh) / TARGET_WINDOW >= self.target:
-            self.stopped = self.stopped or "target"
-        row["seconds"] = time.perf_counter() - began
-        return row
-
-    def iterate(self, steps: int) -> Iterator[dict]:
-        """Go on, row by row, until ``steps`` steps are done in all or the run stops."""
-        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-            raise ValueError(f"steps: got {steps!r}; give a whole number of at least 1")
-        while self.steps < steps and not self.stopped:
-            row = self.step()
-            if self.stopped != "not finite":
-                yield row
-
-    def run(self, steps: int = 50, *, progress: bool = True, folder: str | Path | None = None) -> "CreativeRun":
+    def run(
+        self, steps: int = 50, *, progress: bool = True, folder: str | Path | None = None, force: bool = False
+    ) -> "CreativeRun":
         """Search until ``steps`` steps are done in all (up to 1,000 in the paper; results show within 50).
 
         Args:
             progress: show a bar with surprise (nats) and anchor similarity (cosine).
-            folder: saved there every ``check_every`` steps and at the end.
+            folder: where the run is kept, see ``run_folder``. Where a run of the same settings is there already, this one,
+                if it has made no steps itself, goes on with it. Snapshots and history are written as they come, the state to
+                go on from every ``save_every`` steps and at the end. No other process can use the folder meanwhile.
+            force: replace another run that is in the folder.
 
         Raises:
+            ValueError: the folder holds a run with other settings; names them. FileExistsError: this run has made steps that
+                are not those in the folder. FolderInUse: another process works there.
+            OSError: the folder cannot be written to: at once at the start; later there is a warning, the search goes on in
+                memory and tries again, and this is raised if it still fails at the end. ``save`` can be called then.
             KeyboardInterrupt: passed on, after what was done has been kept (and saved).
         """
-        try:
-            with tqdm(total=steps, initial=self.steps, desc="searching", unit="step", disable=not progress) as bar:
-                for row in self.iterate(steps):
-                    bar.set_postfix_str(
-                        f"surprise {row['surprise']:.1f} nats, anchor {row['anchor_cosine']:.3f}", refresh=False
-                    )
-                    bar.update()
-                    if folder is not None and self.steps % self.check_every == 0:
-                        self.save(folder)
-            if self.checker and self.steps and not self.stopped and self.history[-1]["check"] is None:
-                self.check()
-        finally:
-            self.keep_snapshot()
-            if folder is not None:
-                self.save(folder)
+        with nullcontext() if folder is None else hold(folder) as there:
+            if there is not None:
+                self._settle(there, force)
+            try:
+                with tqdm(total=steps, initial=self.steps, desc="searching", unit="step", disable=not progress) as bar:
+                    for row in self.iterate(steps):
+                        bar.set_postfix_str(
+                            f"surprise {row['surprise']:.1f} nats, anchor {row['anchor_cosine']:.3f}", refresh=False
+                        )
+                        bar.update()
+                        if there is not None:
+                            self._save_in_passing()
+            finally:
+                self.keep_snapshot()
+                if there is not None:
+                    self.save()
         return self
 
-    def aim(self, target: float | None) -> "CreativeRun":
-        """Turn the dial: search on towards another surprise (nats; ``None``: without end), also when the last was reached."""
-        self.target = target
-        if self.stopped == "target":
-            self.stopped = ""
-        return self
+    def step(self) -> dict:
+        for part in self._absent:
+            raise ValueError(f"{part}: this run was made with one; to go on, load it with {part}=...")
+        return super().step()
 
-    def keep_snapshot(self) -> None:
-        """Keep the current parameters under the number of steps done."""
-        self.snapshots[self.steps] = self.space.state_dict()
+    @property
+    def settings(self) -> dict:
+        return {**super().settings, **self._absent}
 
-    def check(self) -> float:
-        """Ask the checker about fresh images of the current parameters; a no ends the run. Returns the mean P(yes)."""
-        self.keep_snapshot()
-        seeds = [derive_seed(self.seed, "check", self.steps, i) for i in range(self.check_images)]
-        with torch.no_grad():
-            embeddings = self.space.sample(seeds, **self.sampling)
-        images = self.generator.decode(embeddings, prompt=positive_prompt(self.subject), seed=seeds)
-        probability = sum(self.checker.check(image, self.subject).probability for image in images) / len(images)
-        self.history[-1]["check"] = probability
-        if probability >= self.checker.threshold:
-            self._accepted = self.steps
+    # --- saving -------------------------------------------------------------------------------------------------------
+
+    @property
+    def save_every(self) -> int:
+        """Steps between saved states: ``SAVE_EVERY``, more where a state is large."""
+        return max(SAVE_EVERY, math.ceil(1000 * sum(tensor.nbytes for tensor in self._state().values()) / STATE_BYTES))
+
+    def save(self, folder: str | Path | None = None, *, force: bool = False) -> Path:
+        """Write all that is not written yet; returns the file of the state.
+
+        Args:
+            folder: by default the one that the run is kept in. force: replace another run that is there.
+
+        Raises:
+            ValueError: no folder yet. FileExistsError: there is another run, or another process went on with this one.
+            FolderInUse: another process works there. OSError: it cannot be written; everything is still in memory.
+        """
+        if folder is None and self.folder is None:
+            raise ValueError("folder: got None, and the run is in none yet; give a folder")
+        with hold(self.folder if folder is None else folder) as there:
+            self._claim(there, force)
+            self._write()
+        return there / "run.safetensors"
+
+    def _settle(self, folder: Path, force: bool) -> None:
+        """Go on with the run that is in ``folder``, or start there: after this the folder is ours, and can be written to."""
+        if self.steps == 0 and not force and find_run(folder) is not None and not self._is_ours(folder):
+            self.resume(folder)
+        self._claim(folder, force)
+        if not self._saves:
+            self._write()
+
+    def _is_ours(self, folder: Path) -> bool:
+        """Whether ``folder`` holds what this object last wrote or read."""
+        facts = find_run(folder) if folder == self.folder else None
+        return facts is not None and (facts.get("id", ""), facts.get("saves", 0)) == (self._id, self._saves)
+
+    def _claim(self, folder: Path, force: bool) -> None:
+        """Make a locked ``folder`` the one that this run writes to."""
+        found = find_run(folder)
+        if found is not None and not self._is_ours(folder):
+            if not force:
+                settings, steps = found["settings"], found.get("steps", 0)
+                raise FileExistsError(
+                    f"folder: {folder} holds another run ({settings['subject']}, {settings['space']}, seed {settings['seed']}, "
+                    f"{steps} steps); choose another folder, or replace it by force=True"
+                )
+            self.snapshots.move_to(folder / "snapshots")
+            remove_run(folder)
+            found = None
+        if found is None or "id" not in found:
+            self._id, self._saves, self.folder, self._history = uuid.uuid4().hex, 0, folder, History(folder)
+            self.snapshots.move_to(folder / "snapshots")
         else:
-            self.stopped = "checker"
-        return probability
+            self.snapshots.forget_later(self.steps)
 
-    # --- looking ------------------------------------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def sample(self, seeds: list[int], step: int | None = None) -> torch.Tensor:
-        """Embeddings (N, d) at a snapshot (the result by default); the same seeds show the same sample at every step."""
-        step = self.result_step if step is None else step
-        if step == self.steps:
-            self.snapshots.setdefault(step, self.space.state_dict())
-        if step not in self.snapshots:
-            raise ValueError(f"step: got {step!r}; snapshots exist for {sorted(self.snapshots)}")
-        current = self.space.state_dict()
+    def _save_in_passing(self) -> None:
+        """What a step leaves to write. If it fails, say so once and go on: the next time, or the end, writes all of it."""
+        due = self.steps - self._saved_step >= self.save_every
+        if not due and self.steps % self.snapshot_every:
+            return
         try:
-            self.space.load_state_dict(self.snapshots[step])
-            return self.space.sample(seeds, **self.sampling).detach().clone()
-        finally:
-            self.space.load_state_dict(current)
+            self._write(state=due)
+            self._unsaved = False
+        except OSError as error:
+            if not self._unsaved:
+                warnings.warn(f"{error} The search goes on in memory and tries again.", stacklevel=3)
+            self._unsaved = True
 
-    # --- keeping ------------------------------------------------------------------------------------------------------
+    def _write(self, state: bool = True) -> None:
+        """Write snapshots and rows that are not written yet, and last the state."""
+        passing = set() if state or self._accepted % self.snapshot_every == 0 else {self._accepted}
+        try:
+            if not self._saves:
+                self.typicality.save(self.folder / "typicality")
+                for index, cluster in enumerate(self.clusters):
+                    cluster.save(self.folder / "clusters" / str(index))
+            self.snapshots.write(but=passing)
+            self._history.write(self.history)
+            if state:
+                write_state(self.folder, self._state(), self._facts())
+                self._saves, self._saved_step = self._saves + 1, self.steps
+                self._drop_superseded(on_disk=True)
+        except OSError as error:
+            raise OSError(
+                f"folder: cannot write to {self.folder} ({error.strerror or error}). The {self.steps} steps done are kept in "
+                "memory: make room there and call save(), or save(another folder)."
+            ) from error
 
-    def save(self, folder: str | Path) -> Path:
-        """Write ``run.safetensors`` (all that is needed to go on) and ``run.json`` (to read) into ``folder``, atomically."""
-        tensors = {f"now/{name}": tensor for name, tensor in self.space.state_dict().items()}
-        for step, snapshot in self.snapshots.items():
-            tensors |= {f"snapshot/{step}/{name}": tensor for name, tensor in snapshot.items()}
+    def _state(self) -> dict[str, torch.Tensor]:
+        """The tensors that are needed to go on, where they are."""
+        tensors = {f"now/{name}": parameter.detach() for name, parameter in self.space.named_parameters().items()}
         for kind, optimizer in self.optimizers.items():
             for index, parameter in enumerate(self.space.parameters()):
                 for name, tensor in optimizer.state.get(parameter, {}).items():
                     tensors[f"optimizer/{kind}/{index}/{name}"] = tensor
-        facts = {
-            "kind": "creative run",
+        return tensors
+
+    def _facts(self) -> dict:
+        """What else is needed to go on, and to read."""
+        return {
+            "id": self._id,
+            "saves": self._saves + 1,
             "settings": self.settings,
+            "origin": self.generator.origin,
+            "snapshot_every": self.snapshot_every,
             "steps": self.steps,
             "result_step": self.result_step,
             "stopped": self.stopped,
             "accepted": self._accepted,
+            "superseded": sorted(self._superseded),
             "held_seed": self._held_seed,
-            "history": self.history,
         }
-        return write_tensors(Path(folder) / "run", tensors, facts)
+
+    # --- opening ------------------------------------------------------------------------------------------------------
 
     def resume(self, folder: str | Path) -> "CreativeRun":
-        """Go on from what ``save`` wrote; to be called on a run that was made with the same settings.
+        """Go on from what is saved in ``folder``; to be called on a run that was made with the same settings.
 
         Raises:
-            FileNotFoundError: nothing is saved there. ValueError: it was made with other settings.
+            FileNotFoundError: nothing is saved there. ValueError: it was made with other settings, or a file is damaged.
         """
-        tensors, facts = read_tensors(Path(folder) / "run")
-        require_equal(facts, {"kind": "creative run"}, folder)
-        require_equal({"clusters": [], **facts["settings"]}, self.settings, folder)  # older files: none
-        self.snapshots, self.optimizers, now = {}, {}, {}
-        parameters = list(self.space.parameters())
+        folder = Path(folder).expanduser().resolve()
+        tensors, facts = read_state(folder)
+        self._require_settings(facts, folder)
+        self._restore(tensors, facts, folder)
+        return self
+
+    def _require_settings(self, facts: dict, folder: Path) -> None:
+        """Refuse a run of other settings; warn of those that matter as float noise only."""
+        older = facts.get("format", 1) < FORMAT
+        saved, own = {"clusters": [], **facts["settings"]}, self.settings
+        hard, soft = (
+            differences(*({key: value for key, value in one.items() if (key in SOFT) == flag} for one in (saved, own)), older)
+            for flag in (False, True)
+        )
+        if hard:
+            raise ValueError(
+                f"folder: {folder} holds a run with other settings: {'; '.join(hard)}. Choose another folder, make the run "
+                "with those settings, or replace it by force=True"
+            )
+        if soft:
+            warnings.warn(f"{folder}: numbers may differ by float noise: {'; '.join(soft)}", stacklevel=4)
+
+    def _restore(self, tensors: dict[str, torch.Tensor], facts: dict, folder: Path) -> None:
+        """Put what was saved in place."""
+        self.optimizers, now, old_snapshots = {}, {}, {}
+        parameters = self.space.parameters()
         for key, tensor in tensors.items():
             part, _, name = key.partition("/")
             if part == "now":
                 now[name] = tensor
-            elif part == "snapshot":
+            elif part == "snapshot":  # format 1
                 step, _, name = name.partition("/")
-                self.snapshots.setdefault(int(step), {})[name] = tensor
+                old_snapshots.setdefault(int(step), {})[name] = tensor
             else:
                 kind, index, name = name.split("/")
                 parameter = parameters[int(index)]
                 moment = tensor if name == "step" else tensor.to(parameter.device)
                 self.optimizer(kind).state[parameter][name] = moment
-        self.snapshots = dict(sorted(self.snapshots.items()))
         self.space.load_state_dict(now)
-        self.history, self.stopped = facts["history"], facts["stopped"]
-        self._accepted, self._held_seed = facts["accepted"], facts["held_seed"]
-        return self
+        self.folder, self._history = folder, History(folder)
+        if "history" in facts:  # format 1
+            self.history, self.snapshots = facts["history"], Snapshots()
+            for step, state in sorted(old_snapshots.items()):
+                self.snapshots.keep(step, state)
+        else:
+            self.history = self._history.read(facts["steps"])
+            self.snapshots = Snapshots.open(folder / "snapshots", facts["steps"])
+        self.stopped, self._accepted, self._held_seed = facts["stopped"], facts["accepted"], facts["held_seed"]
+        self._superseded = set(facts.get("superseded", []))
+        self._id, self._saves, self._saved_step = facts.get("id", ""), facts.get("saves", 0), self.steps
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        generator: Generator | None = None,
+        typicality: TypicalityModel | None = None,
+        rule: Rule | None = None,
+        checker: YesNoChecker | None = None,
+        device: str | torch.device | None = None,
+    ) -> "CreativeRun":
+        """Open the run that is saved in ``folder``, finished or not.
+
+        To look at it, nothing else is needed: ``sample``, ``default``, ``snapshots``, ``history``, ``typicality``,
+        ``export_lora``. To go on with ``run`` it wants the checker, where it had one.
+
+        Args:
+            generator: loaded by the name or folder that it was made with where it is not given.
+            typicality: only for a run that an earlier version saved without it.
+            rule: only where it was one of your own. checker: only to go on. device: of the generator that is loaded.
+
+        Raises:
+            FileNotFoundError: nothing is saved there. ValueError: the generator has other weights, or something else is not
+                what the run was made with; a file is damaged. OSError: the generator cannot be loaded.
+        """
+        folder = Path(folder).expanduser().resolve()
+        tensors, facts = read_state(folder)
+        saved = {"clusters": [], "space_options": {}, **facts["settings"]}
+        if generator is None:
+            pinned = [part.partition(":")[2] for part in saved.get("weights", {}).values()]
+            name = facts.get("origin", saved["model"])
+            generator = load_generator(name, device=device, revisions=tuple(pinned) if name in PUBLISHED and pinned else None)
+        if other := differences(saved.get("weights", {}), generator.weights, older="weights" not in saved):
+            raise ValueError(f"generator: the run in {folder} was made with other weights: {'; '.join(other)}; give it those")
+        if typicality is None:
+            try:
+                typicality = load_typicality(folder / "typicality")
+            except FileNotFoundError:
+                raise ValueError(
+                    f"typicality: {folder} holds none, because an earlier version saved the run; fit it to the same baseline "
+                    "and give it"
+                ) from None
+        space = make_space(saved["space"], generator, saved["subject"], saved["space_seed"], **saved["space_options"])
+        kind = dict(saved["rule"])
+        kind = RULES.get(kind.pop("name"), lambda **fields: None)(**kind) if rule is None else rule
+        run = cls(
+            generator,
+            saved["subject"],
+            space,
+            typicality,
+            rule=kind or RULES["SumRule"](),  # stands in for a rule that is not at hand; it is never asked
+            checker=checker,
+            clusters=[
+                NegativeCluster.load(folder / "clusters" / str(index), typicality) for index in range(len(saved["clusters"]))
+            ],
+            seed=saved["seed"],
+            learning_rate=saved["learning_rate"],
+            prior_steps=saved["prior"]["steps"],
+            guidance=saved["prior"]["guidance"],
+            check_every=saved["check_every"],
+            check_images=saved["check_images"],
+            snapshot_every=facts.get("snapshot_every", 10),
+            target=saved["target"],
+        )
+        run._absent = {"rule": saved["rule"]} if kind is None else {}
+        run._absent |= {"checker": saved["checker"]} if saved["checker"] and checker is None else {}
+        run._require_settings(facts, folder)
+        run._restore(tensors, facts, folder)
+        return run

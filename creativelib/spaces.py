@@ -8,6 +8,7 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 
+from creativelib.arguments import seed_number, whole_number
 from creativelib.generator import POSITIVE_PROMPT, Generator, TextCondition, positive_prompt, with_article
 from creativelib.prior_sampling import noise_sources, sample_embeddings
 
@@ -29,7 +30,8 @@ class ConceptualSpace:
     name = ""
 
     def __init__(self, generator: Generator, subject: str, seed: int = 0):
-        self.generator, self.subject, self.seed = generator, subject, seed
+        self.generator, self.subject, self.seed = generator, subject, seed_number("seed", seed)
+        self.options: dict = {}  # the other arguments of ``make_space``, as JSON values
         with torch.no_grad():
             self.positive = generator.encode_text(positive_prompt(subject))  # also refuses an empty subject
         self._parameters: dict[str, torch.nn.Parameter] = {}
@@ -37,6 +39,10 @@ class ConceptualSpace:
     def parameters(self) -> list[torch.nn.Parameter]:
         """What an optimiser is given, in a fixed order."""
         return list(self._parameters.values())
+
+    def named_parameters(self) -> dict[str, torch.nn.Parameter]:
+        """The searched parameters themselves, by name, in the order of ``parameters``."""
+        return dict(self._parameters)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """A copy of the searched parameters by name, on the CPU."""
@@ -87,12 +93,12 @@ class LoRA(ConceptualSpace):
 
     def __init__(self, generator: Generator, subject: str, seed: int = 0, rank: int = 10):
         super().__init__(generator, subject, seed)
-        if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
-            raise ValueError(f"rank: got {rank!r}; give a whole number of at least 1 (10 in the paper)")
+        rank = whole_number("rank", rank, 1, hint="10 in the paper")
+        self.options = {"rank": rank}
         config = LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(self.targets))
         prior = generator.prior
         with torch.random.fork_rng():  # peft initialises A from the global state
-            torch.manual_seed(seed)
+            torch.manual_seed(self.seed)
             inject_adapter_in_model(config, prior, "creative")
         self._slots = []  # (parent, attribute, module with adapter, module without)
         for path, module in list(prior.named_modules()):
@@ -136,6 +142,7 @@ class AdjectiveToken(SubjectToken):
 
     def __init__(self, generator: Generator, subject: str, seed: int = 0, adjective: str = "creative"):
         ConceptualSpace.__init__(self, generator, subject, seed)
+        self.options = {"adjective": adjective}
         self._parameters["token"] = torch.nn.Parameter(generator.word_embedding(adjective))
         article = with_article(adjective).split()[0]
         self._prompt = POSITIVE_PROMPT.format(a=f"{article} {ADJECTIVE} {subject.strip()}")

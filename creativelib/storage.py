@@ -1,24 +1,31 @@
 """Where files live and how they are written: safetensors with their facts inside, beside a readable JSON copy."""
 
+import glob
 import json
+import math
 import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 FACTS = "facts"  # the key of the JSON text in the safetensors header
+SUFFIXES = (".safetensors", ".json")  # of the two files that a name stands for
+STALE_SECONDS = 600  # a temporary file that nobody wrote to for so long was left by a process that died
 
 
 def data_folder() -> Path:
-    """The folder of the shipped models: ``CREATIVELIB_DATA`` or ``data/`` beside the package.
+    """The folder of the shipped models: ``CREATIVELIB_DATA`` (``~`` is the home) or ``data/`` beside the package.
 
     Raises:
         FileNotFoundError: there is no such folder.
     """
     chosen = os.environ.get("CREATIVELIB_DATA")
-    folder = Path(chosen) if chosen else Path(__file__).resolve().parents[1] / "data"
+    folder = Path(chosen).expanduser() if chosen else Path(__file__).resolve().parents[1] / "data"
     if not folder.is_dir():
         raise FileNotFoundError(
             f"the data folder {folder} does not exist: set the environment variable CREATIVELIB_DATA to the "
@@ -27,37 +34,116 @@ def data_folder() -> Path:
     return folder
 
 
-def _replace(path: Path, write) -> None:
-    """Write through ``write(temporary path)``, then rename: a killed process leaves the old file or the new one."""
+def tensor_path(path: str | Path) -> Path:
+    """``path.safetensors``. Only the two suffixes of ours are taken off: in ``vehicle-4.5`` the dot belongs to the name."""
+    path = Path(path).expanduser()
+    return path.with_name(f"{path.stem if path.suffix in SUFFIXES else path.name}{SUFFIXES[0]}")
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk: a renamed file that is not may be empty after a power cut."""
+    try:
+        handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    except PermissionError:
+        if not path.is_dir():
+            raise
+        return  # Windows opens no folders; there the rename itself is journalled
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def clear_temporaries(folder: Path, name: str = "*", older: float = STALE_SECONDS) -> None:
+    """Remove what killed processes left half-written of the file ``name``, if nobody wrote to it for ``older`` seconds."""
+    for left in folder.glob(f".{name if name == '*' else glob.escape(name)}.*"):
+        ours = left.suffix[1:].isdigit() and Path(left.stem).suffix in (*SUFFIXES, ".jsonl")
+        with suppress(FileNotFoundError):  # another process was quicker
+            if ours and time.time() - left.stat().st_mtime >= older:
+                left.unlink()
+
+
+def replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Write through ``write(temporary path)``, then rename: whatever happens, the old file or the new one is there, whole."""
+    clear_temporaries(path.parent, path.name)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write(temporary)
+        sync(temporary)
         os.replace(temporary, path)
+        sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def write_tensors(path: str | Path, tensors: dict[str, torch.Tensor], facts: dict) -> Path:
-    """Write ``path.safetensors`` and ``path.json`` (any suffix of ``path`` is replaced), each atomically.
+def write_tensors(path: str | Path, tensors: dict[str, torch.Tensor], facts: dict, *, readable: bool = True) -> Path:
+    """Write ``path.safetensors`` and ``path.json`` (either suffix may be given), each atomically.
 
     The facts are also kept in the header of the safetensors file, which alone is read back: one file, renamed once,
     cannot disagree with itself. The JSON is for people and other programs.
 
     Args:
-        path: where; missing folders are made.
-        tensors: any shapes and dtypes.
-        facts: JSON values; ``NaN`` is refused.
+        path: where, ``~`` is the home; missing folders are made.
+        tensors: any shapes and dtypes. Those on the CPU are written from where they are, without a copy.
+        facts: JSON values, also NumPy's and torch's numbers; ``NaN`` is refused.
+        readable: write the JSON too.
 
     Returns:
         The path of the safetensors file.
+
+    Raises:
+        ValueError: facts that JSON cannot hold. OSError: it cannot be written; names the file.
     """
-    path = Path(path).with_suffix(".safetensors")
+    path = tensor_path(path)
+    text = json.dumps(plain_json(facts), indent=1)
+    plain = _apart({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+
+    def write(temporary: Path) -> None:
+        try:
+            save_file(plain, temporary, metadata={FACTS: text})
+        except SafetensorError as error:  # its words for a full disk
+            raise OSError(f"path: {path} cannot be written ({error})") from error
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(facts, indent=1, allow_nan=False)
-    copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    _replace(path, lambda temporary: temporary.write_bytes(save(copies, metadata={FACTS: text})))
-    _replace(path.with_suffix(".json"), lambda temporary: temporary.write_text(text + "\n"))
+    replace(path, write)
+    if readable:
+        replace(path.with_suffix(SUFFIXES[1]), lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
     return path
+
+
+def plain_json(value, name: str = "facts"):
+    """``value`` in Python's own JSON types: tuples become lists, NumPy's and torch's numbers Python's.
+
+    Raises:
+        ValueError: something that JSON cannot hold (``NaN`` too), named by its place below ``name``.
+    """
+    if isinstance(value, dict):
+        return {str(key): plain_json(one, f"{name}.{key}") for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_json(one, f"{name}[{index}]") for index, one in enumerate(value)]
+    if not isinstance(value, bool | int | float | str | None) and getattr(value, "ndim", None) == 0:
+        value = value.item()
+    if isinstance(value, float) and math.isfinite(value):
+        return float(value)  # also of NumPy's float64, which is a float
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    raise ValueError(f"{name}: got {value!r}, which cannot be kept in a file; give finite numbers, texts, lists, dicts or None")
+
+
+def _apart(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same tensors without shared memory, which the format refuses: views of one another are copied."""
+    seen, apart = set(), {}
+    for name, tensor in tensors.items():
+        memory = tensor.untyped_storage().data_ptr()
+        apart[name] = tensor.clone() if memory in seen else tensor
+        seen.add(memory)
+    return apart
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict]:
@@ -65,16 +151,47 @@ def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file holds no facts of ours.
+        ValueError: the file is damaged, or holds no facts of ours.
     """
-    path = Path(path).with_suffix(".safetensors")
+    facts, path = read_facts(path), tensor_path(path)
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, facts
+
+
+def read_facts(path: str | Path) -> dict:
+    """The facts alone, however large the tensors beside them are.
+
+    Raises:
+        As ``read_tensors``.
+    """
+    path = tensor_path(path)
     if not path.is_file():
         raise FileNotFoundError(f"path: there is no file {path}")
-    with safe_open(path, framework="pt") as file:
-        text = (file.metadata() or {}).get(FACTS)
-        if text is None:
-            raise ValueError(f"path: {path} was not written by creativelib (no '{FACTS}' in its header)")
-        return {name: file.get_tensor(name) for name in file.keys()}, json.loads(text)
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(FACTS)
+        facts = None if text is None else json.loads(text)
+    except (SafetensorError, ValueError) as error:  # the latter: JSON
+        raise ValueError(f"path: {path} is damaged or cut short ({error}); delete it, or put back a copy") from error
+    if not isinstance(facts, dict):
+        raise ValueError(f"path: {path} was not written by creativelib (no '{FACTS}' in its header)")
+    return facts
+
+
+def read_json(path: str | Path) -> dict:
+    """A JSON object from a file.
+
+    Raises:
+        FileNotFoundError: there is no such file. ValueError: it is damaged, or holds something other than an object.
+    """
+    path = Path(path).expanduser()
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # JSON, or bytes that are no text
+        raise ValueError(f"path: {path} is damaged or cut short ({error}); put back a copy") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"path: {path} holds {type(found).__name__} where a JSON object ({{...}}) belongs")
+    return found
 
 
 def require_equal(found: dict, wanted: dict, path: str | Path) -> None:

@@ -4,10 +4,12 @@ Both are used wherever a ``TypicalityModel`` is. What they inherit, ``mahalanobi
 """
 
 import math
+from pathlib import Path
 
 import torch
 from sklearn.mixture import GaussianMixture
 
+from creativelib.storage import read_facts
 from creativelib.typicality import TypicalityModel, checked_embeddings
 
 DRAWS = 4000  # own samples behind the quantities that have no closed form
@@ -193,3 +195,18 @@ class MixtureTypicality(_Alternative):
     def _tensors(self) -> dict[str, torch.Tensor]:
         mixture = {"weights": self.weights, "means": self.means, "covariances": self.covariances}
         return {**super()._tensors(), **mixture}
+
+
+KINDS = {model.kind: model for model in (TypicalityModel, KDETypicality, MixtureTypicality)}
+
+
+def load_typicality(path: str | Path) -> TypicalityModel:
+    """Read a saved model of any of these densities.
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: the file holds something else.
+    """
+    kind = read_facts(path).get("kind")
+    if kind not in KINDS:
+        raise ValueError(f"path: {path} holds a {kind!r} and no typicality model ({', '.join(KINDS)})")
+    return KINDS[kind].load(path)

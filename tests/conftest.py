@@ -6,6 +6,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is loaded, and for the proce
 
 import matplotlib
 import pytest
+from databases import memory_folder, postgres, postgres_server  # noqa: F401
 from miniature import build_generator_folder
 from miniature_checkers import build_llava
 

@@ -26,7 +26,7 @@ def test_writes_picture_and_run(arguments, tmp_path, capsys):
     out = capsys.readouterr()
     assert "nats after 3 of 3 steps" in out.out and out.err == ""
     folder = tmp_path / "out"
-    assert sorted(path.name for path in folder.iterdir()) == ["before_after.png", "run.json", "run.safetensors"]
+    assert {"before_after.png", "run.json", "run.safetensors", "history.jsonl"} <= {path.name for path in folder.iterdir()}
     facts = json.loads((folder / "run.json").read_text())
     assert facts["settings"]["prompt"].endswith("photo of a fast vehicle. photorealistic, 4k, HQ.")
     assert facts["settings"]["space"] == "lora" and facts["settings"]["baseline"]["n"] == 80

@@ -1,7 +1,10 @@
 """Files are atomic, say what they hold, and refuse what does not fit."""
 
 import json
+import os
+import time
 
+import numpy as np
 import pytest
 import torch
 
@@ -23,7 +26,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     def fail(*arguments, **options):
         raise OSError("disk full")
 
-    monkeypatch.setattr(storage, "save", fail)
+    monkeypatch.setattr(storage, "save_file", fail)
     with pytest.raises(OSError, match="disk full"):
         storage.write_tensors(path, {"a": torch.zeros(1)}, {"seed": 2})
     tensors, facts = storage.read_tensors(path)
@@ -39,3 +42,64 @@ def test_foreign_files_are_refused(tmp_path):
         storage.read_tensors(tmp_path / "foreign")
     with pytest.raises(ValueError, match="a is None, not 1"):
         storage.require_equal({}, {"a": 1}, "x")
+
+
+def test_a_dot_in_a_name_belongs_to_the_name(tmp_path):
+    for weight in ("4.0", "4.5"):
+        storage.write_tensors(tmp_path / f"vehicle_w{weight}", {"a": torch.tensor(float(weight))}, {"weight": weight})
+    for weight in ("4.0", "4.5"):
+        for name in (f"vehicle_w{weight}", f"vehicle_w{weight}.safetensors", f"vehicle_w{weight}.json"):
+            tensors, facts = storage.read_tensors(tmp_path / name)
+            assert float(tensors["a"]) == float(weight) and facts == {"weight": weight}
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_the_disk_has_the_file_before_it_gets_its_name_and_the_folder_after(tmp_path, monkeypatch):
+    done, fsync, rename = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: (done.append(os.readlink(f"/proc/self/fd/{handle}")), fsync(handle)))
+    monkeypatch.setattr(os, "replace", lambda old, new: (done.append("rename"), rename(old, new)))
+    storage.write_tensors(tmp_path / "thing", {"a": torch.ones(1)}, {}, readable=False)
+    assert done == [str(tmp_path / f".thing.safetensors.{os.getpid()}"), "rename", str(tmp_path)]
+
+
+def test_what_a_killed_process_left_is_cleared_away(tmp_path):
+    stale, young, other = (tmp_path / name for name in (".thing.json.123", ".thing.json.124", ".thing.json.backup"))
+    for path in (stale, young, other):
+        path.write_text("half a fi")
+    os.utime(stale, (time.time() - 2 * storage.STALE_SECONDS,) * 2)
+    storage.write_tensors(tmp_path / "thing", {"a": torch.ones(1)}, {})
+    assert not stale.exists() and young.exists() and other.exists()  # the young one may be another process's
+
+
+def test_numbers_of_numpy_and_torch_are_kept_and_what_is_no_json_is_named(tmp_path):
+    facts = {"seed": np.int64(3), "rates": (np.float32(0.5), torch.tensor(2)), "on": np.bool_(True), "name": np.str_("a")}
+    assert storage.read_facts(storage.write_tensors(tmp_path / "thing", {}, facts)) == {
+        "seed": 3, "rates": [0.5, 2], "on": True, "name": "a",
+    }  # fmt: skip
+    for bad, place in (({"a": {"b": float("nan")}}, "facts.a.b: got nan"), ({"a": [print]}, r"facts.a\[0\]: got <built-in")):
+        with pytest.raises(ValueError, match=f"^{place}"):
+            storage.write_tensors(tmp_path / "thing", {}, bad)
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    path = storage.write_tensors(tmp_path / "thing", {"a": torch.ones(100)}, {"seed": 1})
+    whole = path.read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole[:4], b"", whole.replace(b"seed", b'se"d')):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=f"^path: {path} is damaged"):
+            storage.read_tensors(path)
+    path = tmp_path / "thing.json"
+    for text, message in (("[1]", "holds list"), ('{"a": ', "is damaged"), ("\xff", "is damaged")):
+        path.write_bytes(text.encode("latin-1"))
+        with pytest.raises(ValueError, match=f"^path: {path} {message}"):
+            storage.read_json(path)
+
+
+def test_the_home_folder_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    monkeypatch.setenv("CREATIVELIB_DATA", "~/data")
+    assert storage.data_folder() == tmp_path / "data"
+    assert storage.write_tensors("~/thing", {}, {}) == tmp_path / "thing.safetensors"
+    assert storage.read_facts("~/thing") == {} and not (tmp_path / "~").exists()

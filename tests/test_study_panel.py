@@ -3,11 +3,13 @@
 import io
 import json
 import shutil
+import sqlite3
 
 import pytest
 from PIL import Image, ImageChops
 
-from creativelib.study.panel import PICTURE, RatingPanel, meanings, suggested_code
+from creativelib.study import database
+from creativelib.study.panel import PICTURE, RatingPanel, meanings
 from creativelib.study.session import RatingSession
 from creativelib.study.stimuli import Stimulus
 from creativelib.study.store import Store
@@ -169,7 +171,7 @@ def test_without_consent_nothing_is_shown_or_kept(panel, store):
     state = begin(panel, consent=False)
     assert state["phase"] == "consent" and state["error"].startswith("consent: got False")
     assert panel.picture == b"" and store.sessions().empty
-    assert begin(panel, code=" ")["error"].startswith("code: got ''")
+    assert begin(panel, code=" ")["error"].startswith("code: got ' '")
     for word in ("alien", "8 pictures", "about a minute", "voluntary", "Withdraw", "ratings.sqlite"):
         assert word in panel.consent
 
@@ -184,19 +186,38 @@ def test_a_rating_is_kept_before_the_next_picture_shows(panel, store):
     assert store.ratings()["value"].tolist() == [0, 5, 3] and store.ratings()["milliseconds"].tolist() == [900] * 3
 
 
-def test_what_cannot_be_kept_is_said_and_the_picture_stays(panel, store, monkeypatch):
-    shown = begin(panel)["stimulus"]
-    import sqlalchemy as sa
+def test_what_cannot_be_kept_is_said_and_the_picture_stays(panel, store, tmp_path, monkeypatch):
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.2)
+    before = begin(panel)
+    other = sqlite3.connect(tmp_path / "ratings.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")  # a database browser with a change that is not saved
+    state = rate(panel, 3)
+    assert state["error"].startswith("Not kept: another program holds") and state["error"].endswith("Try again.")
+    other.rollback()
+    other.close()
+    assert state["again"] and {"turn": 0, "error": "", "again": False} | before == state | {
+        "turn": 1,
+        "error": "",
+        "again": False,
+    }
+    assert panel.picture
+    (tmp_path / "ratings.sqlite").rename(tmp_path / "away.sqlite")
+    state = rate(panel, 3)
+    assert state["error"] == f"Not kept: the file {tmp_path / 'ratings.sqlite'} is no longer there: put it back. Try again."
+    assert state["stimulus"] == before["stimulus"] and state["again"] and not (tmp_path / "ratings.sqlite").exists()
+    (tmp_path / "away.sqlite").rename(tmp_path / "ratings.sqlite")
+    state = rate(panel, 3)
+    assert (state["done"], state["error"], state["again"]) == (1, "", False) and store.ratings()["value"].tolist() == [3]
 
-    def full(*_, **__):
-        raise sa.exc.OperationalError("INSERT", {}, OSError("database or disk is full"))
 
-    with monkeypatch.context() as patch:
-        patch.setattr(store, "rate", full)
-        state = rate(panel, 3)
-    assert state["stimulus"] == shown and state["done"] == 0
-    assert state["error"] == "Not kept: OperationalError: database or disk is full. Try again."
-    assert rate(panel, 3)["done"] == 1 and panel.state["error"] == ""
+def test_who_types_the_code_otherwise_is_the_same_person(panel):
+    begin(panel)
+    rate(panel, 4)
+    send(panel, do="leave")
+    state = begin(panel, code=" Blue Fox")
+    assert state["known"] == "blue-fox" and state["note"].startswith("blue-fox has rated 1 of 8 pictures already.")
+    assert begin(panel, code="Blue\u2011fox", again="blue-fox")["done"] == 1
+    assert "code: got '=1+1'" in begin(panel, code="=1+1")["error"]
 
 
 def test_the_browser_learns_nothing_but_pixels_and_a_blinded_id(panel):
@@ -290,7 +311,5 @@ def test_a_static_page_shows_the_panel_and_no_more(panel):
     assert ImageChops.difference(before, Image.open(io.BytesIO(data["image/png"]))).getbbox()
 
 
-def test_words_of_the_scale_and_codes():
+def test_words_of_the_scale():
     assert meanings("alien")[:2] == ["no alien", "boring"] and len(meanings("alien")) == 6
-    codes = {suggested_code() for _ in range(50)}
-    assert len(codes) > 45 and all(len(code.split("-")) == 3 for code in codes)

@@ -33,13 +33,16 @@ function render({ model, el }) {
   const state = () => model.get("state");
   let timer = 0; // of an answer
   let pending = false; // something was sent and not answered
-  let seenAt = null; // when the picture appeared
+  let seenAt = null; // when the picture appeared, or the page was shown again
+  let looked = 0; // ms that it was seen before that: a hidden page is not looked at
+  let sent = null; // the last message, to be sent again where it was not kept
   let drawn = null; // the id of the picture on the page
   let url = "";
 
   function send(message) {
     if (pending) return;
     pending = true;
+    sent = message;
     el.classList.add("waiting");
     timer = setTimeout(() => say(note, "Python has not answered yet: it is busy, or was stopped. Nothing is kept until it answers."), PATIENCE);
     model.send(message);
@@ -47,7 +50,10 @@ function render({ model, el }) {
 
   // --- consent ---
 
-  const code = make("input", { type: "text", maxlength: 80, id: `code-${Math.random()}`, autocomplete: "off", ...LEAVE_KEYS });
+  const code = make("input", {
+    type: "text", maxlength: 40, id: `code-${Math.random()}`, autocomplete: "off", autocapitalize: "none", autocorrect: "off", spellcheck: "false",
+    ...LEAVE_KEYS,
+  });
   const agree = make("input", { type: "checkbox", ...LEAVE_KEYS });
   const begin = button("Begin", start, { class: "main" });
   function start() {
@@ -81,17 +87,27 @@ function render({ model, el }) {
     make("p", { class: "question" }, `How creative is this ${subject}?`), pictures, scale, keys);
 
   function rate(value) {
-    if (state().phase !== "rate" || seenAt === null || performance.now() - seenAt < GLANCE) return;
-    send({ do: "rate", stimulus: drawn, value, milliseconds: Math.round(performance.now() - seenAt) });
+    if (state().phase !== "rate" || seenAt === null) return;
+    const milliseconds = Math.round(looked + performance.now() - seenAt);
+    if (milliseconds < GLANCE) return;
+    send({ do: "rate", stimulus: drawn, value, milliseconds });
+  }
+
+  function watch() {
+    if (document.hidden && seenAt !== null) {
+      looked += performance.now() - seenAt;
+      seenAt = null;
+    } else if (!document.hidden && seenAt === null && drawn && picture.complete) seenAt = performance.now();
   }
 
   function show() {
     if (drawn === state().stimulus) return;
     drawn = state().stimulus;
     seenAt = null;
+    looked = 0;
     URL.revokeObjectURL(url);
     url = pictureUrl(model.get("picture"));
-    picture.onload = () => (seenAt = performance.now());
+    picture.onload = () => (seenAt = document.hidden ? null : performance.now());
     picture.src = url;
   }
 
@@ -102,6 +118,7 @@ function render({ model, el }) {
   const count = make("span", { class: "count" });
   const note = make("p", { class: "note", role: "status", "aria-live": "polite" });
   const error = make("p", { class: "error", role: "alert" });
+  const again = button("Send it again", () => send(sent), { class: "again" });
   const sure = make("span", { class: "sure" });
   const undo = button("Undo", () => send({ do: "undo" }), { "aria-keyshortcuts": "U Control+Z Meta+Z", title: "Undo (u)" });
   const leave = button("Stop here", () => send({ do: "leave" }), { title: "Everything is kept; with your code you can go on" });
@@ -125,6 +142,8 @@ function render({ model, el }) {
     for (const [phase, part] of [["consent", consent], ["rate", rating], ["done", thanks]]) part.hidden = phase !== now.phase;
     foot.hidden = now.phase === "consent";
     sure.replaceChildren();
+    again.hidden = !now.again || sent === null;
+    if (now.known) code.value = now.known; // as it is kept, however it was typed
     if (now.phase === "consent" && document.activeElement !== code && (drawn !== null || !code.value)) code.value = now.code;
     if (now.phase === "consent") (drawn = null), say(begin, goOn() ? `Go on as ${now.known}` : "Begin");
     if (now.phase === "rate") {
@@ -161,11 +180,13 @@ function render({ model, el }) {
     if (back) send({ do: "undo" });
     else rate(value);
   });
-  el.append(consent, rating, thanks, foot, note, error);
+  el.append(consent, rating, thanks, foot, note, error, again);
+  document.addEventListener("visibilitychange", watch);
   draw();
   model.on("change:state", draw);
   return () => {
     model.off("change:state", draw);
+    document.removeEventListener("visibilitychange", watch);
     clearTimeout(timer);
     [url, anchor].forEach(URL.revokeObjectURL);
   };

@@ -1,13 +1,12 @@
 """The rating panel: consent, then one picture at a time, rated by keys or clicks (section 7.3, S4.1, Fig. 26)."""
 
-import secrets
-
 import anywidget
-import sqlalchemy as sa
 import traitlets
 from PIL import Image, ImageDraw, ImageOps
 
 from creativelib.study import HIGHEST, LOWEST
+from creativelib.study.codes import canonical, suggested_code
+from creativelib.study.database import Unavailable
 from creativelib.study.session import RatingSession
 from creativelib.study.stimuli import Stimulus
 from creativelib.widgets import STATIC, font, png
@@ -21,16 +20,7 @@ the picture that is shown beside, to 5, extremely creative; 0 if it shows no {su
 
 Taking part is voluntary. Stop whenever you like; with your code you can go on later. Kept are the code, when you agreed, your \
 ratings and how long you looked at each picture, in {place}. No name is asked for: do not put yours into the code. "Withdraw" \
-deletes all of it."""
-COLOURS, ANIMALS = (
-    "amber blue coral green grey olive pink plum red teal".split(),
-    ("badger bear crane deer duck finch fox frog hare heron lynx mole newt otter owl seal swan toad wolf wren".split()),
-)
-
-
-def suggested_code() -> str:
-    """A pseudonym such as 'blue-fox-417'; two of a class of 100 get the same one in about 3 % of classes."""
-    return f"{secrets.choice(COLOURS)}-{secrets.choice(ANIMALS)}-{100 + secrets.randbelow(900)}"
+deletes all of it there, and it does not come back when files are merged."""
 
 
 def meanings(subject: str) -> list[str]:
@@ -87,25 +77,31 @@ class RatingPanel(anywidget.AnyWidget):
     def _received(self, _widget, message: dict, _buffers) -> None:
         self._note = self._error = ""
         self._turn += 1
+        kept = True
         try:
             self._do(message)
+        except Unavailable as error:  # a full disk, a lock, a database that went away: the page sends the same again
+            self._error, kept = f"Not kept: {error}.", False
         except (ValueError, OSError) as error:
             self._error = str(error)
-        except sa.exc.SQLAlchemyError as error:  # a full disk, a database that went away
-            self._error = f"Not kept: {error.__class__.__name__}: {getattr(error, 'orig', error)}. Try again."
-        self._draw()
+        try:
+            self._draw()
+        except Unavailable as error:
+            self._error, kept = self._error or f"Not shown: {error}.", False
+        if not kept:
+            self.state = self.state | {"error": f"{self._error} Try again.", "note": "", "turn": self._turn, "again": True}
 
     def _do(self, message: dict) -> None:
         session = self.session
         match message:
             case {"do": "begin", "code": str(code), "consent": agreed, "again": again}:
-                begun = session.begun(code)
-                if begun and agreed and again != code.strip():  # somebody else may have taken the same word
-                    self._known = code.strip()
+                begun, code = session.begun(code), canonical(code)
+                if begun and agreed and again != code:  # somebody else may have taken the same word
+                    self._known = code
                     self._note = f"{self._known} has rated {begun[0]} of {begun[1]} pictures already. Was it you? "
                     self._note += "If not, choose another code."
                     return
-                session.join(code, consent=agreed)
+                session.join(code, consent=agreed, text=self.consent)
                 self._known = None
             case {"do": "rate", "stimulus": str(stimulus), "value": int(value), "milliseconds": milliseconds}:
                 session.rate(value, stimulus, milliseconds)
@@ -126,7 +122,14 @@ class RatingPanel(anywidget.AnyWidget):
     def _draw(self) -> None:
         session = self.session
         now = {"note": self._note, "error": self._error, "turn": self._turn, "code": session.code or self._suggested}
-        now |= {"known": self._known or "", "phase": "consent", "stimulus": "", "done": 0, "of": session.per_rater}
+        now |= {
+            "again": False,
+            "known": self._known or "",
+            "phase": "consent",
+            "stimulus": "",
+            "done": 0,
+            "of": session.per_rater,
+        }
         current = None
         if session.session is not None:
             try:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 from creativelib.seeds import derive_seed
+from creativelib.study.codes import canonical
+from creativelib.study.schema import CREATIVE
 from creativelib.study.stimuli import Stimulus, rating_order
 from creativelib.study.store import Store
 
@@ -40,35 +42,26 @@ class RatingSession:
 
     def begun(self, code: str) -> tuple[int, int] | None:
         """How many of how many pictures of this study the code has rated; ``None`` for a code that has not begun."""
-        mine = self._mine(code)
-        return mine and (mine["rated"], len(mine["stimuli"]))
+        rater = self.store.known(code)
+        mine = rater and self.store.find(rater, self.stimuli)
+        return (len(self.store.given(mine)), len(self.store.order(mine))) if mine else None
 
-    def _mine(self, code: str) -> dict | None:
-        sessions = self.store.sessions()
-        for row in sessions[sessions["rater"] == code.strip()].to_dict("records"):
-            if set(row["stimuli"]) <= set(self.stimuli):
-                return row
-        return None
-
-    def join(self, code: str, *, consent: bool) -> None:
-        """Rate under this code; who has begun goes on where they were.
+    def join(self, code: str, *, consent: bool, text: str | None = None) -> None:
+        """Rate under this code; who has begun goes on where they were. ``text`` is what they agreed to, kept with them.
 
         Raises:
-            ValueError: an empty code, or no consent.
+            ValueError: a code that is no pseudonym (see ``codes.canonical``), or no consent.
         """
-        rater = self.store.rater(code, consent=consent)
-        mine = self._mine(code)
-        self.session = mine["session"] if mine else self.store.begin(rater, self._order(code.strip()))
-        self.code = code.strip()
+        rater = self.store.rater(code, consent=consent, text=text)
+        code = canonical(code)
+        # Where several share a store they follow each other, so that numbers of ratings balance; who is alone with a file of
+        # their own begins anywhere, or all files would have one order.
+        first = derive_seed(self.seed, "first rater", code) * self._images
+        self.session = self.store.deal(rater, self.stimuli, self._order, first=first)
+        self.code = code
 
-    def _order(self, code: str) -> list[str]:
-        """Where several share a store they follow each other, so that numbers of ratings balance; who is alone with a file
-        of their own begins anywhere, or all files would have one order.
-        """
-        earlier = self.store.sessions()["rater"].tolist()
-        block = derive_seed(self.seed, "first rater", (earlier or [code])[0])
-        number = block * self._images + len(earlier)
-        return rating_order(list(self.stimuli.values()), number, count=self.per_rater, seed=self.seed)
+    def _order(self, turn: int) -> tuple[str, list[str]]:
+        return CREATIVE, rating_order(list(self.stimuli.values()), turn, count=self.per_rater, seed=self.seed)
 
     def leave(self) -> None:
         """Let somebody else sit down; nothing is lost."""

@@ -1,0 +1,47 @@
+"""Numbers that a caller gave: taken from Python, NumPy or torch, or refused in one sentence. Below everything."""
+
+import math
+import operator
+
+MOST_SEED = 2**64 - 1  # what torch takes
+
+
+def whole_number(name: str, value, least: int, most: int | None = None, hint: str = "") -> int:
+    """``value`` as an ``int`` from ``least`` to ``most``: any whole number of Python, NumPy or torch, but no truth value.
+
+    Raises:
+        ValueError: names the argument, what came and what is allowed; ``hint`` follows in brackets.
+    """
+    try:
+        number = None if isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool") else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or number < least or (most is not None and number > most):
+        allowed = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise ValueError(f"{name}: got {value!r}; give a whole number {allowed}{hint and f' ({hint})'}")
+    return number
+
+
+def seed_number(name: str, value) -> int:
+    """``value`` as a seed that torch takes, 0 to 2**64 - 1.
+
+    Raises:
+        ValueError: as ``whole_number``.
+    """
+    return whole_number(name, value, 0, MOST_SEED, "2**64 - 1, the most that torch takes")
+
+
+def finite_number(name: str, value, above: float = -math.inf, hint: str = "") -> float:
+    """``value`` as a finite ``float`` greater than ``above``: any number of Python, NumPy or torch, but no truth value or text.
+
+    Raises:
+        ValueError: names the argument, what came and what is allowed; ``hint`` follows in brackets.
+    """
+    try:
+        number = math.nan if isinstance(value, bool | str | bytes) else float(value)
+    except (TypeError, ValueError, RuntimeError):  # the last: a tensor of several numbers
+        number = math.nan
+    if not math.isfinite(number) or number <= above:
+        allowed = {-math.inf: "a finite number", 0: "a positive number"}.get(above, f"a finite number above {above:g}")
+        raise ValueError(f"{name}: got {value!r}; give {allowed}{hint and f' ({hint})'}")
+    return number

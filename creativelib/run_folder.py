@@ -1,0 +1,195 @@
+"""The folder of a run: who may write to it, what is in it, how it is read back.
+
+================================  ======================================================================================
+``run.safetensors``               the state to go on from, in full precision, with the facts below in its header
+``run.json``                      the same facts to read: settings, steps done, why it ended
+``history.jsonl``                 one line a step, added as the run goes
+``snapshots/000010.safetensors``  parameters after 10 steps, to look at, written once
+``typicality.safetensors``        the typicality model; where its baseline came from is in ``typicality.json``
+``clusters/0.safetensors``        negative clusters, where the run has any
+================================  ======================================================================================
+
+The state is renamed into place last, so it decides: what is younger than it is cut off when the run is read back.
+"""
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+
+from creativelib.storage import clear_temporaries, read_facts, read_tensors, sync, write_tensors
+
+KIND, FORMAT = "creative run", 2  # format 1: everything in run.safetensors
+SOFT = ("versions", "device", "dtype")  # settings in which a run may go on differently, with a warning: they change float noise
+
+
+class FolderInUse(OSError):
+    """Another process works in the folder."""
+
+
+@contextmanager
+def hold(folder: str | Path) -> Iterator[Path]:
+    """Lock ``folder`` (made where it is missing) against other processes; held twice in one process it counts.
+
+    Raises:
+        FolderInUse: another process holds it. OSError: it cannot be written to.
+    """
+    folder = Path(folder).expanduser().resolve()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock", timeout=0, is_singleton=True)
+        lock.acquire()
+    except Timeout:
+        raise FolderInUse(
+            f"folder: {folder} is in use by another run; wait until that has ended, or choose another folder"
+        ) from None
+    except OSError as error:
+        raise OSError(f"folder: cannot write to {folder} ({error.strerror or error}); choose another folder") from error
+    try:
+        yield folder
+    finally:
+        lock.release()
+
+
+def find_run(folder: str | Path) -> dict | None:
+    """The facts of the run that is saved in ``folder`` (``settings``, ``steps``, ``stopped`` ...); ``None``: there is none.
+
+    Raises:
+        ValueError: its file is damaged, or holds something else.
+    """
+    path = Path(folder).expanduser() / "run.safetensors"
+    if not path.is_file():
+        return None
+    facts = read_facts(path)
+    if facts.get("kind") != KIND:
+        raise ValueError(f"folder: {path} holds a {facts.get('kind')!r} and no {KIND}; choose another folder")
+    if facts.get("format", 1) > FORMAT:
+        raise ValueError(f"folder: {path} was written by a newer version of creativelib; update the package to open it")
+    return facts
+
+
+def remove_run(folder: Path) -> None:
+    """Remove the files of a run from ``folder``, and nothing else."""
+    for name in ("run", "typicality"):
+        for suffix in (".safetensors", ".json"):
+            (folder / f"{name}{suffix}").unlink(missing_ok=True)
+    (folder / "history.jsonl").unlink(missing_ok=True)
+    for name in ("snapshots", "clusters"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    clear_temporaries(folder, older=0)
+    sync(folder)
+
+
+# --- state ------------------------------------------------------------------------------------------------------------
+
+
+def write_state(folder: Path, tensors: dict[str, torch.Tensor], facts: dict) -> None:
+    """Write the state, the last of what a save writes."""
+    write_tensors(folder / "run", tensors, {"kind": KIND, "format": FORMAT, **facts})
+
+
+def read_state(folder: str | Path) -> tuple[dict[str, torch.Tensor], dict]:
+    """Tensors and facts of the state, the history of an older file among the latter.
+
+    Raises:
+        FileNotFoundError: there is no run. ValueError: the file is damaged, or holds something else.
+    """
+    if find_run(folder) is None:
+        raise FileNotFoundError(f"folder: no run is saved in {folder} (there is no run.safetensors)")
+    return read_tensors(Path(folder) / "run")
+
+
+def differences(found: dict, wanted: dict, older: bool = False, place: str = "") -> list[str]:
+    """Where the settings of a saved run differ from those wanted, each as ``"seed is 0, not 3"``; float noise does not count.
+
+    Args:
+        older: the run was saved by a version that kept less: what it does not say is taken to agree.
+    """
+    lines = []
+    for key in [*wanted, *(key for key in found if key not in wanted)]:
+        if older and key not in found:
+            continue
+        name, one, other = f"{place}{key}", found.get(key), wanted.get(key)
+        if isinstance(one, dict) and isinstance(other, dict):
+            lines += differences(one, other, older, f"{name}.")
+        elif isinstance(one, float) and isinstance(other, float) and math.isclose(one, other, rel_tol=1e-6):
+            continue
+        elif one != other:
+            lines.append(f"{name} is {one!r}, not {other!r}")
+    return lines
+
+
+# --- history ----------------------------------------------------------------------------------------------------------
+
+
+def encode_row(row: dict) -> str:
+    """One line of the history. JSON has no ``NaN``: numbers that are not finite are written as texts."""
+    return json.dumps({key: _texts(value) for key, value in row.items()})
+
+
+def _texts(value):
+    if isinstance(value, dict):
+        return {key: _texts(one) for key, one in value.items()}
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def decode_row(line: str) -> dict:
+    """The row that ``encode_row`` wrote."""
+    return {key: value if key == "kind" else _numbers(value) for key, value in json.loads(line).items()}
+
+
+def _numbers(value):
+    if isinstance(value, dict):
+        return {key: _numbers(one) for key, one in value.items()}
+    return float(value) if isinstance(value, str) else value
+
+
+class History:
+    """``history.jsonl``: rows are added and forced to the disk; a row that is written twice counts as written last."""
+
+    def __init__(self, folder: Path):
+        self.path, self._lines, self._good = folder / "history.jsonl", 0, 0  # rows, and the bytes that hold whole ones
+        self._last = ""  # line
+
+    def write(self, history: Sequence[dict]) -> None:
+        """Add the rows that are not written yet, the last one again if it was checked since. An ``OSError`` adds nothing."""
+        changed = self._lines > 0 and encode_row(history[self._lines - 1]) != self._last
+        lines = [encode_row(row) for row in history[self._lines - changed :]]
+        if not lines:
+            return
+        text = "".join(f"{line}\n" for line in lines).encode()
+        with open(self.path, "r+b" if self.path.exists() else "wb") as file:
+            file.truncate(self._good)  # half a line of an earlier attempt
+            file.seek(self._good)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        self._good, self._lines, self._last = self._good + len(text), len(history), lines[-1]
+
+    def read(self, steps: int) -> list[dict]:
+        """The rows of the first ``steps`` steps; later ones are cut off by the next ``write``.
+
+        Raises:
+            ValueError: some are missing or damaged.
+        """
+        rows, self._good = {}, 0
+        with open(self.path, "rb") if steps else nullcontext([]) as file:
+            for line in file:
+                try:
+                    row = decode_row(line.decode())
+                except ValueError:
+                    break  # the half-written end
+                if row["step"] >= steps:
+                    break
+                rows[row["step"]] = row
+                self._good += len(line)
+        if sorted(rows) != list(range(steps)):
+            raise ValueError(f"folder: {self.path} is damaged: it holds {len(rows)} of {steps} steps; put back a copy")
+        self._lines, self._last = steps, encode_row(rows[steps - 1]) if steps else ""
+        return [rows[step] for step in range(steps)]

@@ -1,0 +1,359 @@
+"""The search for less typical embeddings: one sample a step, a loss, a check in time (sections 5 and 6, S2.4 of the paper)."""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from importlib.metadata import version
+
+import torch
+
+import creativelib
+from creativelib.arguments import finite_number, seed_number, whole_number
+from creativelib.directions import NegativeCluster, directional_loss
+from creativelib.generator import Generator, positive_prompt
+from creativelib.losses import anchor_loss, creative_loss
+from creativelib.prior_sampling import noise_sources, sample_embeddings
+from creativelib.pullback import CHECK_IMAGES, AlternatingRule, Rule, YesNoChecker, anchor_threshold
+from creativelib.seeds import derive_seed
+from creativelib.snapshots import Snapshots
+from creativelib.spaces import ConceptualSpace
+from creativelib.storage import plain_json
+from creativelib.typicality import TypicalityModel
+
+TARGET_WINDOW = 10  # steps over which the surprise is averaged before a target counts as reached
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that the numbers of a run come from."""
+    return {"creativelib": creativelib.__version__} | {
+        name: version(name).partition("+")[0] for name in ("torch", "diffusers", "transformers", "peft")
+    }
+
+
+class Search:
+    """Searches a conceptual space for less typical embeddings, one sample a step, and keeps everything that happened.
+
+    All noise is derived from ``(seed, step)``, so that a run can go on exactly as if it had not been interrupted.
+
+    Args:
+        generator, subject, space, typicality: what is searched, and against which baseline; all of the same subject.
+        rule: what a step minimises, a dataclass; by default the alternating rule of S2.4, with the model's threshold or,
+            where it has none, the anchor loss that 99 of 100 typical embeddings stay under.
+        checker: asked every ``check_every`` steps and at the end; a no ends the run. ``None`` for no checker.
+        clusters: what to keep away from (section 5.4), of different names, in the PCA space of ``typicality``. Their loss is
+            added to the creative loss before the rule chooses, so Eq. 8 is the sum rule with clusters; a step that follows
+            the anchor alone leaves them out.
+        seed: of all noise.
+        learning_rate: of AdamW (1e-4 in the paper); the family's by default.
+        prior_steps, guidance: of the prior; the family's by default.
+        check_every: 25 in the paper. check_images: how many images the checker sees each time; the paper asks about one,
+            the mean over four makes one unlucky image less decisive.
+        snapshot_every: steps between kept copies of the parameters.
+        target: stop at, and push no further than, this surprise in nats. It bounds the creative loss alone: clusters go on.
+
+    Attributes:
+        history: one row (dict) a step; ``pandas.DataFrame(run.history)`` shows it. ``surprise`` and losses are in nats, of the
+            sample *before* the update; ``check`` is the probability of yes after it, or ``None``. ``negative_loss`` is the sum
+            over clusters (0.0 without), ``cluster_distance`` the Mahalanobis distance to each by name.
+        snapshots: parameters by number of steps done; 0 is the start. There is one every ``snapshot_every`` steps, one of the
+            last state that the checker accepted, and one where ``run`` ended.
+        stopped: why the run ended before its time: ``""``, ``"checker"`` (it said no), ``"target"``, ``"not finite"`` (a loss)
+            or ``"no answer"`` (the checker's answer was no number: neither a yes nor a no; ``run`` asks again).
+
+    Raises:
+        ValueError: a number that makes no sense, parts of different subjects or generators, a cluster of another PCA space,
+            two of one name, a rule that cannot be kept in a file.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        subject: str,
+        space: ConceptualSpace,
+        typicality: TypicalityModel,
+        *,
+        rule: Rule | None = None,
+        checker: YesNoChecker | None = None,
+        clusters: Sequence[NegativeCluster] = (),
+        seed: int = 0,
+        learning_rate: float | None = None,
+        prior_steps: int | None = None,
+        guidance: float | None = None,
+        check_every: int = 25,
+        check_images: int = CHECK_IMAGES,
+        snapshot_every: int = 10,
+        target: float | None = None,
+    ):
+        defaults = generator.settings
+        self.check_every = whole_number("check_every", check_every, 1)
+        self.check_images = whole_number("check_images", check_images, 1)
+        self.snapshot_every = whole_number("snapshot_every", snapshot_every, 1)
+        self.seed = seed_number("seed", seed)
+        rate = defaults.learning_rate if learning_rate is None else learning_rate
+        self.learning_rate = finite_number("learning_rate", rate, above=0, hint="1e-4 in the paper")
+        self.sampling = {
+            "steps": whole_number("prior_steps", defaults.prior_steps if prior_steps is None else prior_steps, 2),
+            "guidance": finite_number("guidance", defaults.prior_guidance if guidance is None else guidance),
+        }
+        self.target = None if target is None else finite_number("target", target)
+        names = [cluster.name for cluster in clusters]
+        if len(set(names)) < len(names):
+            raise ValueError(f"clusters: got the names {names}; give each cluster a name of its own")
+        for cluster in clusters:
+            cluster.require_space(typicality)
+        self.generator, self.subject, self.space, self.typicality = generator, subject, space, typicality
+        self._require_one_subject()
+        self.clusters, self.checker = tuple(clusters), checker
+        self.text_embedding = space.positive.text_embedding  # (1, d), of P_pos
+        self.rule = self._default_rule() if rule is None else rule
+        if not is_dataclass(self.rule) or isinstance(self.rule, type):
+            raise ValueError(
+                f"rule: got {rule!r}, of which a file cannot say what it does; give an AlternatingRule, a SumRule, or an "
+                "object of a dataclass of your own with a __call__(creative, anchor), whose fields are kept with the run"
+            )
+        self.optimizers: dict[str, torch.optim.AdamW] = {}  # one for each kind of step, see ``optimizer``
+        self.history: list[dict] = []
+        self.snapshots = Snapshots()
+        self.snapshots.keep(0, space.state_dict())
+        self.stopped = ""
+        self._accepted, self._held_seed = 0, None
+        self._superseded: set[int] = set()  # snapshots that only the checker needed, and no more
+        self._choices()  # whatever cannot be kept is refused now and not after the search
+
+    def _require_one_subject(self) -> None:
+        """Refuse parts that do not belong together."""
+        prompt, space, baseline = positive_prompt(self.subject), self.space, self.typicality.provenance
+        if space.generator is not self.generator:
+            raise ValueError("space: it belongs to another generator; make it with the one that is given")
+        if positive_prompt(space.subject) != prompt:
+            raise ValueError(f"space: it is one of {space.subject!r}, not of {self.subject!r}; make one of the subject")
+        for key, own in (("prompt", prompt), ("model", self.generator.name), ("weights", self.generator.weights["prior"])):
+            if key in baseline and baseline[key] != own:
+                raise ValueError(
+                    f"typicality: the {key} of its baseline is {baseline[key]!r}, not {own!r}; fit one to the subject's"
+                )
+        if len(self.typicality.mean) != self.generator.embedding_dim:
+            raise ValueError(
+                f"typicality: it is of embeddings of width {len(self.typicality.mean)}, the generator's have "
+                f"{self.generator.embedding_dim}; fit one to samples of this generator"
+            )
+
+    def _default_rule(self) -> AlternatingRule:
+        limit = self.generator.settings.anchor_threshold
+        if limit is None:
+            plain = self.typicality.sample(1000, torch.Generator().manual_seed(0))
+            limit = anchor_threshold(plain, self.text_embedding)
+        return AlternatingRule(limit)
+
+    def _choices(self) -> dict:
+        """The settings that were chosen, without what the generator is."""
+        rule = {name: round(value, 6) if isinstance(value, float) else value for name, value in asdict(self.rule).items()}
+        choices = {
+            "subject": self.subject,
+            "prompt": positive_prompt(self.subject),
+            "space": self.space.name,
+            "space_seed": self.space.seed,
+            "space_options": self.space.options,
+            "rule": {"name": type(self.rule).__name__, **rule},
+            "checker": None if self.checker is None else _identity(self.checker),
+            "check_every": self.check_every,
+            "check_images": self.check_images,
+            "seed": self.seed,
+            "learning_rate": self.learning_rate,
+            "prior": self.sampling,
+            "target": self.target,
+            "clusters": [cluster.settings for cluster in self.clusters],
+            "baseline": {"dims": self.typicality.dims, "n": self.typicality.n, **self.typicality.provenance},
+        }
+        return plain_json(choices, "settings")
+
+    @property
+    def settings(self) -> dict:
+        """Everything that the course of the run depends on, as JSON values."""
+        generator, family = self.generator, self.generator.settings
+        return {
+            "model": generator.name,
+            "weights": generator.weights,
+            **self._choices(),
+            "decoder": {"steps": family.decoder_steps, "guidance": family.decoder_guidance, "image_size": family.image_size},
+            "device": generator.device.type,
+            "dtype": str(generator.dtype).removeprefix("torch."),
+            "versions": versions(),
+        }
+
+    @property
+    def steps(self) -> int:
+        """Steps done."""
+        return len(self.history)
+
+    @property
+    def result_step(self) -> int:
+        """Which snapshot is the result: the last one, or the last that the checker accepted if it did not accept that."""
+        refused = self.steps and self.history[-1]["check"] is not None and self._accepted != self.steps
+        return self._accepted if refused else self.steps
+
+    def optimizer(self, kind: str) -> torch.optim.AdamW:
+        """AdamW for one kind of step, all of them over the same parameters.
+
+        Each loss has moments of its own: the gradients of the creative loss are tens of times those of the anchor loss, and
+        in shared moments they would scale an anchor step to almost nothing, so that nothing is ever pulled back.
+        """
+        if kind not in self.optimizers:
+            self.optimizers[kind] = torch.optim.AdamW(self.space.parameters(), lr=self.learning_rate)
+        return self.optimizers[kind]
+
+    # --- searching ----------------------------------------------------------------------------------------------------
+
+    def step(self) -> dict:
+        """One step of the search: sample, choose the loss, update, and on time check. Returns its row of the history.
+
+        Raises:
+            RuntimeError: the run has ended.
+        """
+        if self.stopped:
+            raise RuntimeError(f"step: the run has ended ({self.stopped}); make a new one, or aim(target) at another surprise")
+        began, number, held = time.perf_counter(), self.steps, self._held_seed is not None
+        noise_seed = self._held_seed if held else derive_seed(self.seed, "step", number)
+        embedding = self.space.sample([noise_seed], **self.sampling)  # (1, d)
+        log_prob = self.typicality.log_prob(embedding)
+        anchor = anchor_loss(embedding, self.text_embedding)
+        negative = directional_loss(embedding, self.clusters)
+        loss, kind, hold = self.rule(creative_loss(log_prob, self.target) + negative, anchor)
+        optimizer = self.optimizer(kind)
+        optimizer.zero_grad()
+        loss.backward()
+        gradients = [parameter.grad for parameter in self.space.parameters() if parameter.grad is not None]
+        row = {
+            "step": number,
+            "kind": kind,
+            "loss": float(loss.detach()),
+            "surprise": -float(log_prob.detach()),
+            "anchor_loss": (anchor_value := float(anchor.detach())),
+            "anchor_cosine": 1 - anchor_value,
+            "negative_loss": float(negative.detach()),
+            "cluster_distance": {cluster.name: float(cluster.distance(embedding.detach())) for cluster in self.clusters},
+            "residual_energy": float(self.typicality.residual_energy(embedding.detach())),
+            "gradient_norm": float(torch.nn.utils.get_total_norm(gradients)),
+            "noise_seed": noise_seed,
+            "held": held,
+            "check": None,
+        }
+        numbers = [row[key] for key in ("loss", "surprise", "negative_loss", "gradient_norm")]
+        if not all(map(math.isfinite, [*numbers, *row["cluster_distance"].values()])):
+            self.stopped = "not finite"  # the parameters are still those of the step before
+            return row
+        optimizer.step()
+        self.history.append(row)
+        self._held_seed = noise_seed if hold else None
+        if self.steps % self.snapshot_every == 0:
+            self.keep_snapshot()
+        row["seconds"] = time.perf_counter() - began
+        self._judge()
+        row["seconds"] = time.perf_counter() - began
+        return row
+
+    def _judge(self) -> None:
+        """What follows a step: the check if one is due, and the end at the target. Twice does what once does."""
+        if not self.steps or self.stopped:
+            return
+        if self.steps % self.check_every == 0:
+            self._check_once()
+        fresh = [past["surprise"] for past in self.history if not past["held"]][-TARGET_WINDOW:]
+        if self.target is not None and len(fresh) == TARGET_WINDOW and sum(fresh) / TARGET_WINDOW >= self.target:
+            self.stopped = self.stopped or "target"
+
+    def _check_once(self) -> None:
+        """Check the present state, if there is a checker that was not asked about it yet."""
+        if self.checker and self.steps and self.history[-1]["check"] is None:
+            self.check()
+
+    def iterate(self, steps: int) -> Iterator[dict]:
+        """Go on, row by row, until ``steps`` steps are done in all or the run stops; then check, whatever ended it."""
+        steps = whole_number("steps", steps, 1)
+        if self.stopped == "no answer":  # ask again
+            self.stopped, self.history[-1]["check"] = "", None
+        self._judge()  # an interrupted check is made up for
+        while self.steps < steps and not self.stopped:
+            row = self.step()
+            if self.stopped != "not finite":
+                yield row
+        self._check_once()
+
+    def aim(self, target: float | None) -> "Search":
+        """Turn the dial: search on towards another surprise (nats; ``None``: without end), also when the last was reached."""
+        self.target = None if target is None else finite_number("target", target)
+        if self.stopped == "target":
+            self.stopped = ""
+        return self
+
+    def keep_snapshot(self) -> None:
+        """Keep the current parameters under the number of steps done."""
+        self.snapshots.keep(self.steps, self.space.state_dict())
+
+    def check(self) -> float:
+        """Ask the checker about fresh images of the current parameters; a no ends the run. Returns the mean P(yes)."""
+        seeds = [derive_seed(self.seed, "check", self.steps, i) for i in range(self.check_images)]
+        with torch.no_grad():
+            embeddings = self.space.sample(seeds, **self.sampling)
+        images = self.generator.decode(embeddings, prompt=positive_prompt(self.subject), seed=seeds)
+        probability = sum(float(self.checker.check(image, self.subject).probability) for image in images) / len(images)
+        self.history[-1]["check"] = probability
+        if probability >= self.checker.threshold:
+            self._accept()
+        elif self.stopped != "not finite":
+            self.stopped = "checker" if math.isfinite(probability) else "no answer"
+        return probability
+
+    def _accept(self) -> None:
+        """The present state is the one to fall back on; that before is needed no more, unless it is kept anyway."""
+        before, self._accepted = self._accepted, self.steps
+        if before % self.check_every == 0 and before % self.snapshot_every:
+            self._superseded.add(before)
+        self.keep_snapshot()
+        self._drop_superseded(on_disk=False)
+
+    def _drop_superseded(self, on_disk: bool) -> None:
+        """Drop what is needed no more; files only once the state on the disk does not name them any longer."""
+        for step in [step for step in self._superseded if on_disk or not self.snapshots.in_file(step)]:
+            self.snapshots.drop(step)
+            self._superseded.discard(step)
+
+    # --- looking ------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def at(self, step: int | None = None) -> Iterator[None]:
+        """A block in which the space stands at a snapshot (the result by default); afterwards it is where it was.
+
+        Raises:
+            ValueError: there is no such snapshot.
+        """
+        step = self.result_step if step is None else whole_number("step", step, 0)
+        if step not in self.snapshots and step == self.steps:
+            yield
+            return
+        if step not in self.snapshots:
+            raise ValueError(f"step: got {step!r}; snapshots exist for {sorted(self.snapshots)}")
+        current = self.space.state_dict()
+        try:
+            self.space.load_state_dict(self.snapshots[step])
+            yield
+        finally:
+            self.space.load_state_dict(current)
+
+    @torch.no_grad()
+    def sample(self, seeds: Sequence[int], step: int | None = None) -> torch.Tensor:
+        """Embeddings (N, d) at a snapshot (the result by default); the same seeds show the same sample at every step."""
+        with self.at(step):
+            return self.space.sample(list(seeds), **self.sampling).detach().clone()
+
+    @torch.no_grad()
+    def default(self, seeds: Sequence[int]) -> torch.Tensor:
+        """Embeddings (N, d) of the frozen model itself, of the same noise: what a result is compared with, in every space."""
+        return sample_embeddings(self.generator, self.space.positive, noise_sources(seeds), **self.sampling)
+
+
+def _identity(checker) -> dict:
+    """Which checker it is, as JSON values; one of another class is known by the name of the class."""
+    return getattr(checker, "settings", {"name": type(checker).__name__, "threshold": round(float(checker.threshold), 6)})

@@ -1,0 +1,69 @@
+"""What a study's database says, as data frames."""
+
+import pandas as pd
+import sqlalchemy as sa
+
+from creativelib.study.database import Database
+from creativelib.study.schema import CHOICES, RATERS, RATINGS, SESSIONS, STIMULI, order_of
+
+
+def latest(*where) -> sa.Select:
+    """The last revision of every rating; its value is NULL where it was taken back."""
+    later = RATINGS.alias()
+    newer = (later.c.session == RATINGS.c.session) & (later.c.stimulus == RATINGS.c.stimulus)
+    newer &= later.c.revision > RATINGS.c.revision
+    return sa.select(RATINGS).where(~sa.exists(sa.select(later.c.revision).where(newer)), *where)
+
+
+def ratings(database: Database) -> pd.DataFrame:
+    """Current ratings: see ``Store.ratings``."""
+    last = latest().subquery()
+    query = (
+        sa.select(
+            RATERS.c.code.label("rater"), last.c.session, last.c.stimulus, last.c.value, last.c.milliseconds, last.c.rated_at,
+            last.c.number, SESSIONS.c.scale, STIMULI.c.kind, STIMULI.c.seed, STIMULI.c.iteration, STIMULI.c.surprise,
+            STIMULI.c.of,
+        )
+        .join(SESSIONS, SESSIONS.c.id == last.c.session)
+        .join(RATERS, RATERS.c.id == SESSIONS.c.rater)
+        .join(STIMULI, STIMULI.c.id == last.c.stimulus)
+        .where(last.c.value.is_not(None))
+        .order_by(SESSIONS.c.started_at, SESSIONS.c.id, last.c.number, last.c.rated_at, last.c.stimulus)
+    )  # fmt: skip
+    return _frame(database, query)
+
+
+def sessions(database: Database) -> pd.DataFrame:
+    """Who has begun what: see ``Store.sessions``."""
+    last = latest().subquery()
+    counts = (
+        sa.select(last.c.session, sa.func.count().label("rated"), sa.func.max(last.c.rated_at).label("last"))
+        .where(last.c.value.is_not(None))
+        .group_by(last.c.session)
+        .subquery()
+    )
+    query = (
+        sa.select(
+            RATERS.c.code.label("rater"), RATERS.c.consented_at, SESSIONS.c.id.label("session"), SESSIONS.c.started_at,
+            SESSIONS.c.scale, SESSIONS.c.turn, SESSIONS.c.stimuli, sa.func.coalesce(counts.c.rated, 0).label("rated"),
+            counts.c.last,
+        )
+        .join(SESSIONS, SESSIONS.c.rater == RATERS.c.id)
+        .outerjoin(counts, counts.c.session == SESSIONS.c.id)
+        .order_by(SESSIONS.c.started_at, SESSIONS.c.id)
+    )  # fmt: skip
+    frame = _frame(database, query)
+    return frame.assign(stimuli=[order_of(order) for order in frame["stimuli"]])
+
+
+def choices(database: Database) -> pd.DataFrame:
+    """Paired choices: see ``Store.choices``."""
+    query = sa.select(RATERS.c.code.label("rater"), CHOICES).join(SESSIONS, SESSIONS.c.id == CHOICES.c.session)
+    query = query.join(RATERS, RATERS.c.id == SESSIONS.c.rater)
+    return _frame(database, query.order_by(SESSIONS.c.started_at, SESSIONS.c.id, CHOICES.c.chosen_at))
+
+
+def _frame(database: Database, query: sa.Select) -> pd.DataFrame:
+    with database.reading() as connection:
+        result = connection.execute(query)
+        return pd.DataFrame(result.all(), columns=list(result.keys()))

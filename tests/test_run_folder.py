@@ -1,0 +1,362 @@
+"""A run in its folder: nothing is overwritten unasked, lost in a full disk, or shared with another process; it opens again."""
+
+import errno
+import json
+import subprocess
+import sys
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+
+from creativelib import run as run_module
+from creativelib import storage
+from creativelib.directions import NegativeCluster
+from creativelib.generator import positive_prompt
+from creativelib.prior_sampling import sample_prior
+from creativelib.pullback import AlternatingRule, SumRule, Verdict
+from creativelib.run import CreativeRun
+from creativelib.run_folder import FolderInUse, find_run, hold
+from creativelib.spaces import make_space
+from creativelib.storage import read_tensors, write_tensors
+from creativelib.typicality import TypicalityModel
+
+
+class Checker:
+    """Gives these answers, one a check, and the last one for ever."""
+
+    threshold = 0.5
+
+    def __init__(self, *answers):
+        self.answers, self.asked = list(answers), 0
+
+    def check(self, image, subject):
+        self.asked += 1
+        probability = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        return Verdict(probability >= self.threshold, probability)
+
+
+@pytest.fixture(scope="module")
+def typicality(small_generator):
+    baseline = sample_prior(small_generator, positive_prompt("vehicle"), n=150, progress=False)
+    return TypicalityModel.fit(baseline.embeddings, dims=6, provenance=baseline.provenance)
+
+
+@pytest.fixture
+def make(small_generator, typicality):
+    def build(space="lora", **options):
+        options = {"rule": SumRule(0.0), "learning_rate": 1e-3, "check_images": 1, **options}
+        return CreativeRun(small_generator, "vehicle", make_space(space, small_generator, "vehicle"), typicality, **options)
+
+    return build
+
+
+def without_times(history):
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in history]
+
+
+def alike(one, other):
+    """Two runs stand where the other stands, bit for bit."""
+    first, second = one.space.state_dict(), other.space.state_dict()
+    return without_times(one.history) == without_times(other.history) and all(
+        torch.equal(tensor, second[name]) for name, tensor in first.items()
+    )
+
+
+# --- whose folder it is -----------------------------------------------------------------------------------------------
+
+
+def test_a_run_of_other_settings_is_neither_replaced_nor_mixed(make, tmp_path):
+    first = make(seed=1).run(3, progress=False, folder=tmp_path)
+    (tmp_path / "before_after.png").write_text("a picture")
+    before = (tmp_path / "run.safetensors").read_bytes()
+    with pytest.raises(ValueError, match=r"other settings: seed is 1, not 2; learning_rate is 0.001, not 0.002\."):
+        make(seed=2, learning_rate=2e-3).run(3, progress=False, folder=tmp_path)
+    with pytest.raises(FileExistsError, match=r"holds another run \(vehicle, lora, seed 1, 3 steps\)"):
+        make(seed=2).save(tmp_path)
+    with pytest.raises(FileExistsError, match="another run"):  # the same settings, but steps that are not those in the folder
+        make(seed=1).run(2, progress=False).run(3, progress=False, folder=tmp_path)
+    assert (tmp_path / "run.safetensors").read_bytes() == before
+    assert alike(CreativeRun.load(tmp_path, generator=first.generator), first)
+
+
+def test_force_replaces_the_run_and_nothing_else(make, tmp_path):
+    make(seed=1, snapshot_every=1).run(5, progress=False, folder=tmp_path)
+    (tmp_path / "before_after.png").write_text("a picture")
+    second = make(seed=2).run(2, progress=False, folder=tmp_path, force=True)
+    assert alike(CreativeRun.load(tmp_path, generator=second.generator), second)
+    assert sorted(path.name for path in (tmp_path / "snapshots").iterdir()) == ["000000.safetensors", "000002.safetensors"]
+    assert (tmp_path / "before_after.png").read_text() == "a picture"
+
+
+def test_the_same_settings_go_on_where_the_folder_is(make, tmp_path):
+    straight = make().run(9, progress=False)
+    make().run(4, progress=False, folder=tmp_path)
+    again = make().run(9, progress=False, folder=tmp_path)
+    assert alike(again, straight)
+    idle = make().run(9, progress=False, folder=tmp_path)  # a cell that is run twice
+    assert alike(idle, straight) and find_run(tmp_path)["steps"] == 9
+
+
+def test_a_run_that_another_object_went_on_with_is_not_set_back(make, tmp_path):
+    one = make().run(3, progress=False, folder=tmp_path)
+    make().run(6, progress=False, folder=tmp_path)
+    with pytest.raises(FileExistsError, match="6 steps"):
+        one.run(4, progress=False, folder=tmp_path)
+    assert find_run(tmp_path)["steps"] == 6
+
+
+def test_a_second_process_is_refused(make, tmp_path):
+    script = "import sys, filelock; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); print('held', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path / ".lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout.readline() == "held\n"
+        run = make()
+        for attempt in (lambda: run.run(2, progress=False, folder=tmp_path), lambda: run.save(tmp_path)):
+            with pytest.raises(FolderInUse, match=f"^folder: {tmp_path} is in use by another run"):
+                attempt()
+        assert run.steps == 0
+        other.communicate("\n")
+    with hold(tmp_path), hold(tmp_path):  # a program may hold it around the whole of its work
+        assert run.run(2, progress=False, folder=tmp_path).steps == 2
+
+
+def test_a_folder_that_cannot_be_written_to_is_named_before_the_search(make, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    run = make()
+    with pytest.raises(OSError, match=f"^folder: cannot write to {tmp_path}/file/out"):
+        run.run(3, progress=False, folder=tmp_path / "file" / "out")
+    assert run.steps == 0
+
+
+# --- whatever cannot be kept is refused, the rest is kept ---------------------------------------------------------------
+
+
+def test_numbers_of_numpy_are_numbers(make, tmp_path):
+    options = {"seed": np.int64(3), "learning_rate": np.float32(1e-3), "target": np.float64(1e3), "guidance": torch.tensor(2.0)}
+    whole = {"prior_steps": np.int32(3), "check_every": np.int64(5), "snapshot_every": torch.tensor(2)}
+    run = make(**options, **whole).run(3, progress=False, folder=tmp_path)
+    plain = make(seed=3, learning_rate=float(np.float32(1e-3)), target=1e3, guidance=2.0, prior_steps=3, check_every=5)
+    assert alike(plain.run(3, progress=False), run)
+    assert make(**options, **whole).resume(tmp_path).steps == 3
+
+
+@dataclass
+class Mine:
+    weight: object
+
+    def __call__(self, creative, anchor):
+        return creative + self.weight * anchor, "mine", False
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"rule": lambda creative, anchor: (creative, "mine", False)}, "^rule: got <function"),
+        ({"rule": SumRule}, "^rule: got <class"),
+        ({"rule": SumRule(float("nan"))}, r"^settings.rule.weight: got nan"),
+        ({"rule": Mine(torch.ones(2))}, r"^settings.rule.weight: got tensor"),
+        ({"seed": 2**64}, r"^seed: got 18446744073709551616; give a whole number from 0 to 18446744073709551615"),
+        ({"seed": -1}, "^seed: got -1"),
+        ({"seed": 1.5}, "^seed: got 1.5"),
+        ({"seed": np.bool_(True)}, "^seed: got"),
+        ({"learning_rate": float("nan")}, "^learning_rate: got nan; give a positive number"),
+        ({"guidance": float("nan")}, "^guidance: got nan; give a finite number"),
+        ({"target": float("inf")}, "^target: got inf"),
+        ({"prior_steps": 1}, "^prior_steps: got 1"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused_before_the_search(make, bad, message):
+    with pytest.raises(ValueError, match=message):
+        make(**bad)
+
+
+def test_a_checker_without_an_answer_is_an_outcome_of_its_own(make, tmp_path):
+    checker = Checker(0.9, float("nan"), 0.8)
+    run = make(checker=checker, check_every=2).run(6, progress=False, folder=tmp_path)
+    assert (run.stopped, run.steps, run.result_step) == ("no answer", 4, 2)
+    again = make(checker=checker, check_every=2).resume(tmp_path)
+    assert again.stopped == "no answer" and np.isnan(again.history[3]["check"]) and again.history[1]["check"] == 0.9
+    assert json.loads((tmp_path / "history.jsonl").read_text().splitlines()[3])["check"] == "nan"  # strict JSON
+    again.run(6, progress=False, folder=tmp_path)  # asks about step 4 again
+    assert (again.stopped, again.steps, again.result_step) == ("", 6, 6)
+    assert [row["check"] for row in again.history] == [None, 0.9, None, 0.8, None, 0.8] and checker.asked == 4
+
+
+# --- full disks and killed processes ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    """A disk that is full while ``disk.full``."""
+
+    class Disk:
+        full, written = False, 0
+
+    save_file, open_file, found = storage.save_file, open, Disk()
+
+    def save(tensors, path, metadata):
+        if found.full:
+            path.write_bytes(b"half")
+            raise storage.SafetensorError("No space left on device")
+        found.written += sum(tensor.nbytes for tensor in tensors.values())
+        return save_file(tensors, path, metadata=metadata)
+
+    def opened(path, *arguments, **options):
+        if found.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return open_file(path, *arguments, **options)
+
+    monkeypatch.setattr(storage, "save_file", save)
+    monkeypatch.setattr("creativelib.run_folder.open", opened, raising=False)
+    return found
+
+
+def test_a_full_disk_loses_nothing(make, disk, tmp_path):
+    straight = make(snapshot_every=2).run(8, progress=False)
+    run = make(snapshot_every=2)
+
+    def fill(steps):
+        for row in type(run).iterate(run, steps):
+            disk.full = run.steps >= 3
+            yield row
+
+    run.iterate = fill
+    with pytest.raises(OSError) as raised, pytest.warns(UserWarning) as warned:
+        run.run(8, progress=False, folder=tmp_path)
+    for said in (str(raised.value), str(warned[0].message)):
+        assert said.startswith(f"folder: cannot write to {tmp_path} (") and "No space left on device" in said
+    assert "The 8 steps done are kept in memory: make room there and call save(), or save(another folder)." in str(raised.value)
+    assert len(warned) == 1 and run.steps == 8 and list(run.snapshots) == [0, 2, 4, 6, 8]
+    assert find_run(tmp_path)["steps"] == 0  # the state from before, whole
+    disk.full = False
+    run.save()
+    assert alike(CreativeRun.load(tmp_path, generator=run.generator), straight)
+    del run.iterate
+    assert alike(run.run(10, progress=False, folder=tmp_path), make().run(10, progress=False))
+
+
+def test_another_folder_takes_what_a_full_disk_does_not(make, disk, tmp_path):
+    run = make(snapshot_every=2).run(4, progress=False, folder=tmp_path / "full")
+    disk.full = True
+    with pytest.raises(OSError, match="kept in memory"), pytest.warns(UserWarning):
+        run.run(6, progress=False, folder=tmp_path / "full")
+    disk.full = False
+    run.save(tmp_path / "roomy")
+    again = CreativeRun.load(tmp_path / "roomy", generator=run.generator)
+    assert alike(again, run) and list(again.snapshots) == [0, 2, 4, 6]
+
+
+def test_a_killed_run_goes_on_from_its_last_state(make, monkeypatch, tmp_path):
+    """Rows and snapshots that are younger than the state are cut off, and come again the same."""
+    monkeypatch.setattr(run_module, "SAVE_EVERY", 4)
+    options = {"checker": Checker(0.9), "check_every": 3, "snapshot_every": 2}
+    straight = make(**options).run(12, progress=False)
+    killed = make(**options)
+    with hold(tmp_path) as there:
+        killed._settle(there, False)
+        for _ in killed.iterate(12):
+            killed._save_in_passing()
+            if killed.steps == 7:
+                break  # killed: no final save
+    (tmp_path / ".run.safetensors.99999").write_text("half")
+    with open(tmp_path / "history.jsonl", "a") as file:
+        file.write('{"step": 7, "ki')
+    assert find_run(tmp_path)["steps"] == 4 and len(killed.snapshots) > 3
+    again = make(**options).run(12, progress=False, folder=tmp_path)
+    assert alike(again, straight) and list(again.snapshots) == list(straight.snapshots)
+    loaded = CreativeRun.load(tmp_path, generator=again.generator)
+    assert alike(loaded, straight) and list(loaded.snapshots) == list(straight.snapshots)
+    lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(12))
+
+
+def test_a_history_that_lost_rows_is_named(make, tmp_path):
+    make().run(3, progress=False, folder=tmp_path)
+    (tmp_path / "history.jsonl").write_text("")
+    with pytest.raises(ValueError, match="history.jsonl is damaged: it holds 0 of 3 steps"):
+        make().resume(tmp_path)
+
+
+def test_a_damaged_state_is_named(make, tmp_path):
+    make().run(3, progress=False, folder=tmp_path)
+    path = tmp_path / "run.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+    for attempt in (make().resume, find_run, CreativeRun.load):
+        with pytest.raises(ValueError, match=f"^path: {path} is damaged or cut short"):
+            attempt(tmp_path)
+
+
+# --- opening ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_finished_run_opens_by_its_folder_alone(make, small_generator, typicality, tmp_path):
+    rows = typicality.sample(5, torch.Generator().manual_seed(0))
+    clusters = [NegativeCluster.fit(typicality, rows, name=name) for name in ("busy", "grey")]
+    options = {"rule": AlternatingRule(0.9), "clusters": clusters, "checker": Checker(0.9), "check_every": 4, "seed": 5}
+    options["snapshot_every"] = 2
+    run = make("lora+subject-token", **options).run(6, progress=False, folder=tmp_path)
+    again = CreativeRun.load(tmp_path, device="cpu")  # loads the generator too
+    assert again.generator is not small_generator and again.generator.weights == small_generator.weights
+    assert alike(again, run) and again.settings == run.settings and list(again.snapshots) == [0, 2, 4, 6]
+    for step in (0, 4, 6, None):
+        assert torch.equal(again.sample([1, 2], step), run.sample([1, 2], step))
+    assert torch.equal(again.default([1]), run.default([1])) and again.typicality.provenance == typicality.provenance
+    assert [cluster.name for cluster in again.clusters] == ["busy", "grey"]
+    with pytest.raises(ValueError, match="^checker: this run was made with one; to go on, load it with checker="):
+        again.run(7, progress=False)
+    more = CreativeRun.load(tmp_path, generator=small_generator, checker=Checker(0.9)).run(9, progress=False, folder=tmp_path)
+    assert alike(more, make("lora+subject-token", **options).run(6, progress=False).run(9, progress=False))
+
+
+def test_a_rule_of_ones_own_is_needed_only_to_go_on(make, small_generator, tmp_path):
+    run = make(rule=Mine(2.0)).run(3, progress=False, folder=tmp_path)
+    again = CreativeRun.load(tmp_path, generator=small_generator)
+    assert alike(again, run) and again.settings["rule"] == {"name": "Mine", "weight": 2.0}
+    with pytest.raises(ValueError, match="^rule: this run was made with one"):
+        again.run(4, progress=False)
+    with pytest.raises(ValueError, match="rule.weight is 2.0, not 3.0"):
+        CreativeRun.load(tmp_path, generator=small_generator, rule=Mine(3.0))
+    assert CreativeRun.load(tmp_path, generator=small_generator, rule=Mine(2.0)).run(4, progress=False).steps == 4
+
+
+def test_a_run_of_an_older_version_opens_and_goes_on(make, small_generator, typicality, tmp_path):
+    """Then everything was in one file, the settings said less, and there was no typicality model beside it."""
+    run = make(checker=Checker(0.9), check_every=2, snapshot_every=2).run(4, progress=False)
+    tensors = {f"now/{name}": tensor for name, tensor in run.space.state_dict().items()}
+    for step in run.snapshots:
+        tensors |= {f"snapshot/{step}/{name}": tensor for name, tensor in run.snapshots[step].items()}
+    tensors |= {name: tensor for name, tensor in run._state().items() if name.startswith("optimizer/")}
+    since = ("weights", "space_options", "clusters", "decoder", "device", "dtype", "versions")
+    settings = {key: value for key, value in run.settings.items() if key not in since}
+    settings["checker"] = {"threshold": 0.5}
+    del settings["baseline"]["weights"]
+    facts = {"kind": "creative run", "settings": settings, "steps": 4, "result_step": 4, "stopped": "", "accepted": 4}
+    write_tensors(tmp_path / "run", tensors, facts | {"held_seed": None, "history": run.history})
+    with pytest.raises(ValueError, match="^typicality: .* holds none"):
+        CreativeRun.load(tmp_path, generator=small_generator)
+    again = CreativeRun.load(tmp_path, generator=small_generator, typicality=typicality)
+    assert alike(again, run) and list(again.snapshots) == [0, 2, 4]
+    with pytest.raises(ValueError, match="seed is 0, not 1"):
+        make(seed=1).resume(tmp_path)
+    new = make(checker=Checker(0.9), check_every=2, snapshot_every=2).run(6, progress=False, folder=tmp_path)
+    assert alike(new, make(checker=Checker(0.9), check_every=2).run(6, progress=False))
+    assert list(CreativeRun.load(tmp_path, generator=small_generator).snapshots) == [0, 2, 4, 6]
+    assert not any(name.startswith("snapshot/") for name in read_tensors(tmp_path / "run")[0])
+
+
+def test_other_versions_warn_and_other_weights_are_refused(make, small_generator, monkeypatch, tmp_path):
+    make().run(2, progress=False, folder=tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make().resume(tmp_path)
+    monkeypatch.setattr("creativelib.search.version", lambda name: "9.9")
+    with pytest.warns(UserWarning, match="versions.torch is '.*', not '9.9'"):
+        assert make().resume(tmp_path).steps == 2
+    monkeypatch.undo()
+    monkeypatch.setitem(small_generator.__dict__, "weights", {"prior": "sha256:other", "decoder": "sha256:other"})
+    with pytest.raises(ValueError, match="was made with other weights: prior is 'sha256:[0-9a-f]+', not 'sha256:other'"):
+        CreativeRun.load(tmp_path, generator=small_generator)
