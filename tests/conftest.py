@@ -15,6 +15,14 @@ from creativelib.generator import load_generator
 matplotlib.use("Agg")
 
 
+def pytest_collection_modifyitems(items):
+    """Slow tests are left out, and say so."""
+    if os.environ.get("CREATIVELIB_SLOW") != "1":
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="minutes of simulation; set CREATIVELIB_SLOW=1"))
+
+
 @pytest.fixture(scope="session")
 def miniature_folders(tmp_path_factory):
     """Folders of random-weight miniatures by family: ``"2.1"`` and ``"2.2"``."""

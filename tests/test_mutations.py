@@ -87,10 +87,10 @@ MUTATIONS = {
         "test_study_figures.py",
     ),
     "the paired difference has the other sign": (
-        "study/statistics.py",
+        "study/contrasts.py",
         "table[of] - table[versus]",
         "table[versus] - table[of]",
-        "test_study_statistics.py",
+        "test_study_contrasts.py",
     ),
 }
 

@@ -7,10 +7,11 @@ from matplotlib.text import Text
 from PIL import Image
 
 from creativelib.study import figures
-from creativelib.study.simulation import berlyne, simulate_class
-from creativelib.study.statistics import mean_by_iteration
+from creativelib.study.inverted_u import inverted_u
+from creativelib.study.means import mean_by_iteration
+from creativelib.study.simulation import simulate_class
 from creativelib.study.stimuli import Stimulus
-from creativelib.study.wundt import inverted_u
+from creativelib.study.taste import berlyne
 from creativelib.widgets import png
 
 STIMULI = [

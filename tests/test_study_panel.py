@@ -100,7 +100,7 @@ def test_other_stimuli_are_another_session(session, store):
 def test_in_one_store_numbers_of_ratings_balance(store):
     counts = dict.fromkeys((one.id for one in STIMULI[1:]), 0)
     for number in range(COUNT - 2):
-        session = RatingSession(store, STIMULI, per_rater=3)
+        session = RatingSession(store, STIMULI, per_rater=4)
         session.join(f"rater {number}", consent=True)
         for name in session.order:
             counts[name] += 1
@@ -154,7 +154,7 @@ def test_a_copy_of_the_one_file_is_whole_at_any_time(session, store, tmp_path):
         (lambda session: session.join("", consent=True), "code: got ''; give a pseudonym"),
         (lambda session: session.join("blue-fox", consent=False), "consent: got False"),
         (lambda session: RatingSession(session.store, STIMULI[:1]), "stimuli: got no image to rate"),
-        (lambda session: RatingSession(session.store, STIMULI, per_rater=COUNT + 1), "per_rater: got 9; give .* from 2 to 8"),
+        (lambda session: RatingSession(session.store, STIMULI, per_rater=COUNT + 1), "per_rater: got 9; give .* from 4 to 8"),
         (lambda session: RatingSession(session.store, STIMULI, per_rater=True), "per_rater: got True"),
     ],
 )

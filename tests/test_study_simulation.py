@@ -4,15 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from creativelib.study.simulation import (
-    MARK,
-    balanced_orders,
-    berlyne,
-    expected_rating,
-    simulate_choices,
-    simulate_class,
-)
-from creativelib.study.wundt import WundtCurve, inverted_u
+from creativelib.study.inverted_u import inverted_u
+from creativelib.study.simulation import MARK, People, simulate_choices, simulate_class
+from creativelib.study.taste import berlyne, expected_rating
+from creativelib.study.wundt import WundtCurve
 
 STIMULI = pd.DataFrame(
     {
@@ -22,12 +17,13 @@ STIMULI = pd.DataFrame(
         "iteration": np.arange(12) * 5,
     }
 )
-PLAIN = {"peak_spread": 0, "offset": 0, "noise": 0, "lapse": 0}
+EQUAL = {"slope": 0, "image_noise": 0}  # people who feel equally strongly, pictures that differ by their surprise alone
+PLAIN = {"peak_spread": 0, "offset": 0, "noise": 0, "lapse": 0, **EQUAL}
 
 
 def test_the_frame_is_one_of_ratings_and_marked_as_simulated():
     ratings = simulate_class(STIMULI, 7, seed=1)
-    assert list(ratings) == "rater stimulus value seed iteration surprise kind position simulated".split()
+    assert list(ratings) == "rater stimulus value seed iteration surprise kind of position simulated".split()
     assert ratings.attrs["raters"] == MARK == "simulated raters"
     assert ratings["simulated"].all() and ratings["rater"].str.startswith("simulated").all()
     assert len(ratings) == 7 * 12 and (ratings["kind"] == "image").all() and ratings["value"].dtype == int
@@ -73,39 +69,70 @@ def test_what_the_judge_does_not_see_displeases(judged):
 
 
 def test_lapses_and_personal_differences():
-    options = {"curve": lambda x: 2 + 0 * x, "seed": 3, "peak_spread": 0, "noise": 0}
+    options = {"curve": lambda x: 2 + 0 * x, "seed": 3, "peak_spread": 0, "noise": 0, **EQUAL}
     lapsed = simulate_class(STIMULI, 500, offset=0, lapse=0.6, **options)["value"]
     assert lapsed.value_counts(normalize=True).sort_index().tolist() == pytest.approx([0.1, 0.1, 0.5, 0.1, 0.1, 0.1], abs=0.02)
     means = simulate_class(STIMULI, 500, offset=0.8, lapse=0, **options).groupby("rater")["value"].agg(["mean", "nunique"])
     assert (means["nunique"] == 1).all() and means["mean"].std() == pytest.approx(np.hypot(0.8, 12**-0.5), abs=0.08)
-    step = {"curve": lambda x: 4.0 * (x > 100), "offset": 0, "noise": 0, "lapse": 0}
+    step = {"curve": lambda x: 4.0 * (x > 100), "offset": 0, "noise": 0, "lapse": 0, **EQUAL}
     where = simulate_class(STIMULI, 500, seed=1, peak_spread=15, **step).query("value == 4").groupby("rater")["surprise"].min()
     assert where.std() == pytest.approx(15, abs=2)
 
 
-def test_repeats_come_last_and_are_of_images_of_the_rater():
-    ratings = simulate_class(STIMULI, 6, seed=1, repeats=3)
-    assert ratings.groupby("rater")["kind"].value_counts().unstack()["repeat"].eq(3).all()
-    last = ratings[ratings["position"] >= 12]
-    assert (last["kind"] == "repeat").all() and not last.duplicated(["rater", "stimulus"]).any()
+def test_they_see_what_the_instrument_shows_them():
+    """Orders of ``rating_order``: repeats are rated like their originals, outsiders get a 0, and people may see parts."""
+    table = pd.concat(
+        [
+            STIMULI.assign(kind="image", of=None),
+            pd.DataFrame({"stimulus": ["again"], "kind": "repeat", "of": "s3", "surprise": np.nan}),
+            pd.DataFrame({"stimulus": ["other"], "kind": "outsider", "surprise": np.nan}),
+        ]
+    )
+    orders = [["s3", "s1", "again", "other"], ["other", "s5"]]
+    ratings = simulate_class(table, 2, seed=0, orders=orders, curve=lambda x: 1 + x / 40, **PLAIN)
+    assert ratings["stimulus"].tolist() == orders[0] + orders[1] and ratings["position"].tolist() == [0, 1, 2, 3, 0, 1]
+    assert ratings["kind"].tolist() == ["image", "image", "repeat", "outsider", "outsider", "image"]
+    value = ratings["value"].tolist()
+    assert value[0] == value[2] == 3 and value[3] == value[4] == 0 and value[5] > value[1] > 0
+    with pytest.raises(ValueError, match="^orders: got 1 for 2 raters"):
+        simulate_class(table, 2, seed=0, orders=orders[:1])
+    with pytest.raises(ValueError, match="^orders: 's99' is not among the stimuli"):
+        simulate_class(table, 2, seed=0, orders=[["s1"], ["s99"]])
 
 
-def test_balanced_orders_are_a_williams_design():
-    orders = balanced_orders(6, 6, np.random.default_rng(0))
-    for line in (*orders, *orders.T):  # every image once for each rater and once in each place
-        assert sorted(line) == list(range(6))
-    follows = {(a, b) for row in orders for a, b in zip(row, row[1:], strict=False)}
-    assert len(follows) == 6 * 5
-    assert balanced_orders(7, 17, np.random.default_rng(0)).shape == (17, 7)
-    listed = simulate_class(STIMULI, 2, seed=0, order="listed")
-    assert listed["stimulus"].tolist() == STIMULI["stimulus"].tolist() * 2
-    random = simulate_class(STIMULI, 2, seed=0, order="random")["stimulus"]
-    assert sorted(random[:12]) == sorted(STIMULI["stimulus"]) and random.tolist() != listed["stimulus"].tolist()
+def test_by_default_everybody_sees_all_in_an_order_of_their_own():
+    shown = simulate_class(STIMULI, 9, seed=1).groupby("rater")["stimulus"].agg(tuple)
+    assert shown.nunique() == 9 and all(sorted(order) == sorted(STIMULI["stimulus"]) for order in shown)
+
+
+def test_what_came_before_colours_what_follows():
+    ups = pd.DataFrame({"stimulus": ["low", "high", "probe"], "surprise": [1.0, 5.0, 3.0]})
+    options = {"curve": lambda x: x, "seed": 0, "carryover": 0.5, **PLAIN}
+    probe = [simulate_class(ups, 1, orders=[[one, "probe"]], **options)["value"].iloc[1] for one in ("low", "high")]
+    assert probe == [2, 4]
+
+
+def test_people_pictures_and_runs_differ_as_much_as_they_are_told_to():
+    wide = pd.DataFrame({"stimulus": range(400), "surprise": 0.0, "seed": np.arange(400) // 4})
+    options = {"curve": lambda x: 2.5 + 0 * x, "peak_spread": 0, "offset": 0, "slope": 0}
+
+    def felt(**more):
+        return People(wide, 40, np.random.default_rng(0), **(options | more)).felt
+
+    assert felt(image_noise=0.7)[0].std() == pytest.approx(0.7, abs=0.08)
+    runs = felt(image_noise=0, run_noise=0.7)[0].reshape(100, 4)
+    assert np.ptp(runs, axis=1).max() < 1e-9 and runs[:, 0].std() == pytest.approx(0.7, abs=0.15)
+    half = wide.assign(surprise=np.arange(400) % 2)
+    strong = People(half, 4000, np.random.default_rng(0), curve=lambda x: x, peak_spread=0, slope=0.3, image_noise=0).felt
+    assert (strong[:, 1] - strong[:, 0]).std() == pytest.approx(0.3, abs=0.02)
 
 
 def test_expected_rating_is_the_mean_of_many_raters():
-    curve, options = berlyne(40, 160, peak=115), {"peak_spread": 12, "offset": 0.5, "noise": 0.7, "lapse": 0.1}
-    means = simulate_class(STIMULI, 4000, seed=0, curve=curve, **options).groupby("surprise")["value"].mean()
+    curve, options = (
+        berlyne(40, 160, peak=115),
+        {"peak_spread": 12, "offset": 0.5, "noise": 0.7, "lapse": 0.1, "image_noise": 0},
+    )
+    means = simulate_class(STIMULI, 4000, seed=0, curve=curve, slope=0, **options).groupby("surprise")["value"].mean()
     np.testing.assert_allclose(means, expected_rating(means.index, curve, **options), atol=0.08)
 
 
@@ -120,11 +147,11 @@ def test_the_whole_road_from_class_to_verdict():
     stimuli = pd.DataFrame({"stimulus": range(40), "surprise": np.linspace(40, 160, 40)})
     stimuli["perceived"] = 300 + 3 * stimuli["surprise"] + np.random.default_rng(0).normal(0, 15, 40)
     stimuli["judged"] = stimuli["surprise"] < 130
-    assert inverted_u(simulate_class(stimuli, 30, seed=0), resamples=50).verdict
+    assert inverted_u(simulate_class(stimuli, 30, seed=0, image_noise=0.3), resamples=50).consistent
 
 
 def test_choices():
-    choices = simulate_choices(STIMULI, 50, seed=1, pairs=20, curve=lambda x: x / 40, decision_noise=0.2, lapse=0)
+    choices = simulate_choices(STIMULI, 50, seed=1, pairs=20, curve=lambda x: x / 40, **EQUAL, decision_noise=0.2, lapse=0)
     assert list(choices) == ["rater", "left", "right", "chosen", "simulated"] and choices.attrs["raters"] == MARK
     assert len(choices) == 1000 and (choices["left"] != choices["right"]).all()
     surprise = STIMULI.set_index("stimulus")["surprise"]
@@ -132,7 +159,7 @@ def test_choices():
     right = (choices["chosen"] == "left") == (ahead > 0)
     assert right[abs(ahead) > 50].mean() > 0.98 and right[abs(ahead) < 15].mean() < 0.9
     assert (choices["chosen"] == "left").mean() == pytest.approx(0.5, abs=0.06)
-    guessed = simulate_choices(STIMULI, 50, seed=1, pairs=20, curve=lambda x: x / 40, decision_noise=0.2, lapse=1)
+    guessed = simulate_choices(STIMULI, 50, seed=1, pairs=20, curve=lambda x: x / 40, **EQUAL, decision_noise=0.2, lapse=1)
     assert ((guessed["chosen"] == "left") == (guessed["left"] > guessed["right"])).mean() == pytest.approx(0.5, abs=0.06)
 
 
@@ -142,8 +169,9 @@ def test_choices():
         ({"raters": 0}, "raters: got 0"),
         ({"seed": -1}, "seed: got -1"),
         ({"seed": None}, "seed: got None"),
-        ({"repeats": 13}, "repeats: got 13 for 12 images"),
-        ({"order": "latin"}, "order: got 'latin'; give 'balanced'"),
+        ({"carryover": 1}, "carryover: got 1; give a number between -1 and 1"),
+        ({"slope": -1}, "slope: got -1; give 0 or more"),
+        ({"stimuli": STIMULI.assign(kind="outsider")}, "stimuli: none is an image"),
         ({"lapse": 1.5}, "lapse: got 1.5; give a share from 0 to 1"),
         ({"out_of_domain": -0.1}, "out_of_domain: got -0.1"),
         ({"noise": -1}, "noise: got -1; give 0 or more"),

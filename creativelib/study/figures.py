@@ -8,10 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from creativelib.study import HIGHEST, LOWEST
+from creativelib.study.inverted_u import InvertedU
+from creativelib.study.means import mean_by_iteration
+from creativelib.study.ratings import checked_ratings
 from creativelib.study.simulation import MARK
-from creativelib.study.statistics import mean_by_iteration
 from creativelib.study.stimuli import Stimulus
-from creativelib.study.wundt import InvertedU, WundtCurve, checked_ratings
+from creativelib.study.wundt import WundtCurve
 
 LINE, BAND, PEAK = "#0b5cad", "#9fc3ea", "#b3261e"
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")

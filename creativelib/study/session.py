@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from creativelib.seeds import derive_seed
 from creativelib.study.codes import canonical
+from creativelib.study.orders import rating_order
 from creativelib.study.schema import CREATIVE
-from creativelib.study.stimuli import Stimulus, rating_order
+from creativelib.study.stimuli import Stimulus
 from creativelib.study.store import Store
 
 

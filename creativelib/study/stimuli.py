@@ -1,4 +1,4 @@
-"""What is rated: pictures under blinded ids, the order in which a rater sees them, and their folder (section 7.3, S4.1).
+"""What is rated: pictures under blinded ids, and the folder of them (section 7.3, S4.1).
 
 Needs no torch, so that rating works on any machine: `rounds` makes the pictures.
 """
@@ -7,17 +7,15 @@ import hashlib
 import io
 import itertools
 import json
-import random
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from PIL import Image
 
-from creativelib.seeds import derive_seed
 from creativelib.widgets import png
 
-CONDITIONS = ("default", "peak", "overshoot")
+CONDITIONS = ("default", "creative", "overshoot")
 FORMAT = "creativelib stimuli 1"
 
 
@@ -57,43 +55,6 @@ class Stimulus:
     def image(self) -> Image.Image:
         """The picture."""
         return Image.open(io.BytesIO(self.png)).convert("RGB")
-
-
-def rating_order(stimuli: Sequence[Stimulus], rater: int, *, count: int | None = None, seed: int = 0) -> list[str]:
-    """The order in which rater number ``rater`` (0, 1, ...) sees the ids; the anchor stands beside every one and is left out.
-
-    Balanced: of as many raters as there are images each sees another one first, so that all get nearly the same number of
-    ratings, however few each person rates and however soon people stop. Random: after these the order is drawn anew. Everybody
-    gets all outsiders, at places of their own; a repeat comes where its original does, far from it.
-
-    Args:
-        count: how many pictures the rater gets; all by default.
-
-    Raises:
-        ValueError: a rater below 0; a count with no room for an image beside the outsiders, or above the number of pictures.
-    """
-    if isinstance(rater, bool) or not isinstance(rater, int) or rater < 0:
-        raise ValueError(f"rater: got {rater!r}; give their number, 0 or more")
-    images, outsiders = ([one.id for one in stimuli if one.kind == kind] for kind in ("image", "outsider"))
-    again = {one.of: one.id for one in stimuli if one.kind == "repeat"}
-    least, most = len(outsiders) + 1, len(outsiders) + len(images) + len(again)
-    count = most if count is None else count
-    if isinstance(count, bool) or not isinstance(count, int) or not least <= count <= most:
-        raise ValueError(f"count: got {count!r}; give a whole number from {least} to {most}, or None for all")
-    block, turn = divmod(rater, len(images))
-    random.Random(derive_seed(seed, "order", block)).shuffle(images)
-    order, room = [], count - len(outsiders)
-    for image in images[turn:] + images[:turn]:
-        if len(order) + sum(one in again for one in order) < room:
-            order.append(image)
-    source, repeated = random.Random(derive_seed(seed, "checks", rater)), [one for one in order if one in again]
-    for image in repeated[: room - len(order)]:
-        distance = {place: abs(place - order.index(image)) for place in range(1, len(order) + 1)}
-        far = [place for place, steps in distance.items() if steps > len(order) // 4]
-        order.insert(source.choice(far or [len(order)]), again[image])
-    for outsider in outsiders:
-        order.insert(source.randrange(1, len(order) + 1), outsider)
-    return order
 
 
 def save_stimuli(stimuli: Sequence[Stimulus], folder: str | Path) -> Path:
