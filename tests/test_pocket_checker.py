@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from creativelib.metrics.drawing import filled, loose_parts
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from creativelib.pocket import checker, corpus
+from creativelib.pocket import checker, checker_training, corpus, questions, spoilt, worlds
+from creativelib.pocket.autoencoder import to_tensor
 
 NOUNS = ("vehicle", "fruit", "pet", "building", "chair", "face", "tool")
 
@@ -27,7 +29,7 @@ def world():
 @pytest.fixture(scope="module")
 def checking(world):
     torch.manual_seed(0)
-    tokenizer = checker.train_tokenizer([word for record in world[1] for word in checker.yes_words(record)])
+    tokenizer = checker.train_tokenizer([word for record in world[1] for word in questions.yes_words(record)])
     return checker.Checking(checker.build(tokenizer).eval(), checker.build_processor(tokenizer))
 
 
@@ -147,10 +149,10 @@ def test_packed_questions_are_what_is_asked_alone(checking, world, generator):
     """Training packs several questions behind one picture; the answers must be those of the public interface."""
     model, tokenizer = checking.model, checking.processor.tokenizer
     words = ["vehicle", "means of transport", "chair"]
-    talks = [checker.dialogue(word, "Yes") for word in words]
+    talks = [questions.dialogue(word, "Yes") for word in words]
     tokens = tokenizer(talks, padding=True, padding_side="right", return_tensors="pt").input_ids[None]
-    pixels = checker.to_tensor(world[0][:1])
-    hidden = checker.packed_answers(model, checker.visual_tokens(model.model.vision_tower, pixels), tokens)
+    pixels = to_tensor(world[0][:1])
+    hidden = checker_training.packed_answers(model, checker_training.visual_tokens(model.model.vision_tower, pixels), tokens)
     mark = tokens == tokenizer.convert_tokens_to_ids(checker.ASSISTANT)
     packed = model.lm_head(hidden[mark])[:, list(checker.answer_ids(tokenizer))]
     alone = checker.answer_logits(model, checking.processor, world[0][[0, 0, 0]], words)
@@ -159,12 +161,12 @@ def test_packed_questions_are_what_is_asked_alone(checking, world, generator):
 
 @torch.no_grad()
 def test_all_patches_kept_is_the_whole_picture(checking, world):
-    pixels = checker.to_tensor(world[0][:2])
-    whole = checker.visual_tokens(checking.model.model.vision_tower, pixels)
+    pixels = to_tensor(world[0][:2])
+    whole = checker_training.visual_tokens(checking.model.model.vision_tower, pixels)
     assert torch.equal(
-        whole, checker.visual_tokens(checking.model.model.vision_tower, pixels, torch.arange(checker.IMAGE_TOKENS))
+        whole, checker_training.visual_tokens(checking.model.model.vision_tower, pixels, torch.arange(checker.IMAGE_TOKENS))
     )
-    assert checker.visual_tokens(checking.model.model.vision_tower, pixels, torch.tensor([3, 9])).shape == (
+    assert checker_training.visual_tokens(checking.model.model.vision_tower, pixels, torch.tensor([3, 9])).shape == (
         2,
         2,
         whole.shape[-1],
@@ -174,66 +176,66 @@ def test_all_patches_kept_is_the_whole_picture(checking, world):
 def test_hard_negatives_have_the_promised_form(world, generator):
     images, records = world
     before = images.copy()
-    found = checker.hard_negatives(images, records, 20, generator, questions=3)
-    assert found.images.shape == (20, corpus.SIZE, corpus.SIZE, 3) and found.images.dtype == np.uint8
-    assert found.kinds == list(checker.NEGATIVE_KINDS) * 4
+    found = spoilt.hard_negatives(images, records, 24, generator, questions=3)
+    assert found.images.shape == (24, corpus.SIZE, corpus.SIZE, 3) and found.images.dtype == np.uint8
+    assert found.kinds == list(spoilt.NEGATIVE_KINDS) * 3
     assert all(len(words) == 3 and all(words) for words in found.subjects)
     assert np.array_equal(images, before)
-    assert len({picture.tobytes() for picture in found.images}) == 20
-    same = checker.hard_negatives(images, records, 20, torch.Generator().manual_seed(0), questions=3)
+    assert len({picture.tobytes() for picture in found.images}) == 24
+    same = spoilt.hard_negatives(images, records, 24, torch.Generator().manual_seed(0), questions=3)
     assert np.array_equal(found.images, same.images) and found.subjects == same.subjects
-    assert checker.hard_negatives(images, records, 0, generator).images.shape == (0, corpus.SIZE, corpus.SIZE, 3)
+    assert spoilt.hard_negatives(images, records, 0, generator).images.shape == (0, corpus.SIZE, corpus.SIZE, 3)
 
 
 def test_hard_negatives_refuse_bad_input(world, generator):
     with pytest.raises(ValueError, match="as many"):
-        checker.hard_negatives(world[0][:3], world[1], 2, generator)
+        spoilt.hard_negatives(world[0][:3], world[1], 2, generator)
     with pytest.raises(ValueError, match="uint8"):
-        checker.hard_negatives(world[0].astype(float), world[1], 2, generator)
+        spoilt.hard_negatives(world[0].astype(float), world[1], 2, generator)
 
 
 def test_pasted_motif_is_small(generator):
     motif = np.full((128, 128, 3), 255, np.uint8)
     motif[10:110, 30:90] = (200, 0, 0)
     for _ in range(10):
-        pasted = checker.paste(motif, np.full_like(motif, 60), generator)
+        pasted = spoilt.paste(motif, np.full_like(motif, 60), generator)
         rows = np.flatnonzero((pasted != 60).any(-1).any(1))
         assert 0.24 * 128 <= rows[-1] - rows[0] + 1 <= 0.36 * 128
 
 
 def test_smear_leaves_no_edges(world, generator):
     for picture in world[0][:6]:
-        smeared = checker.smear(picture, generator)
+        smeared = spoilt.smear(picture, generator)
         assert smeared.shape == picture.shape and smeared.astype(float).std() < picture.astype(float).std()
 
 
 def test_blend_lies_between(world, generator):
     one, other = np.full((128, 128, 3), 10, np.uint8), np.full((128, 128, 3), 210, np.uint8)
-    mixed = checker.blend(one, other, generator)
+    mixed = spoilt.blend(one, other, generator)
     assert 10 + 0.34 * 200 < mixed.mean() < 10 + 0.66 * 200
 
 
 def test_degrade_keeps_most_of_the_picture(world, generator):
     for picture in world[0][:8]:
-        spoilt = checker.degrade(picture, generator)
-        assert spoilt.shape == picture.shape and spoilt.dtype == np.uint8
-        assert spoilt.astype(float).std() > 5  # still a drawing
+        copy = spoilt.degrade(picture, generator)
+        assert copy.shape == picture.shape and copy.dtype == np.uint8
+        assert copy.astype(float).std() > 5  # still a drawing
 
 
 def test_refusals_are_never_true(world, generator):
-    refusals = checker.Refusals(world[1])
+    refusals = questions.Refusals(world[1])
     for record in world[1]:
         for _ in range(20):
-            assert refusals.draw([record], generator) not in checker.yes_words(record)
+            assert refusals.draw([record], generator) not in questions.yes_words(record)
 
 
 def test_what_is_too_close_to_refuse(generator):
     elephant = {"label": "elephant", "tags": [], "nouns": ["animal"]}
     dog = {"label": "dog face", "tags": ["dog"], "nouns": ["pet", "animal"]}
     sauropod = {"label": "sauropod", "tags": [], "nouns": ["dinosaur", "animal"]}
-    assert {"pet", "animal", "dog face", "dog"} <= set(checker.yes_words(dog))
-    assert checker.related(elephant, dog)
-    refusals = checker.Refusals([elephant, dog, sauropod])
+    assert {"pet", "animal", "dog face", "dog"} <= set(questions.yes_words(dog))
+    assert questions.related(elephant, dog)
+    refusals = questions.Refusals([elephant, dog, sauropod])
     drawn = {
         name: {refusals.draw([record], generator) for _ in range(300)}
         for name, record in (("elephant", elephant), ("dog", dog))
@@ -242,29 +244,54 @@ def test_what_is_too_close_to_refuse(generator):
     assert "dinosaur" in drawn["dog"] and "animal" not in drawn["dog"]
 
 
-def test_training_runs_saves_and_resumes(world, tmp_path):
-    images, records = world
-    trained = checker.train(
-        images, records, torch.randn(28, 6, generator=torch.Generator().manual_seed(1)), tmp_path, "cpu", 2, batch=8
+@pytest.mark.parametrize("kind", ["strokes", "pieces", "melted"])
+def test_a_dissolved_picture_keeps_its_colours_and_no_whole(kind, generator):
+    """Of a disc: what was one full round shape fills less of its hull or falls apart, and nothing new is painted."""
+    yy, xx = np.mgrid[:128, :128]
+    disc = np.full((128, 128, 3), 255, np.uint8)
+    disc[(yy - 64) ** 2 + (xx - 64) ** 2 < 45**2] = (30, 60, 200)
+    for _ in range(6):
+        spoiled = spoilt.SPOIL[kind](disc, generator)
+        drawn = spoiled[(spoiled < 200).any(-1)]
+        assert spoiled.shape == disc.shape and 100 < len(drawn)
+        assert np.median(drawn[:, 2]) > np.median(drawn[:, 0]) + 60
+        assert filled(spoiled[None])[0] < 0.93 or loose_parts(spoiled[None])[0] > 1
+
+
+def both_worlds(images, records):
+    """The pictures in both views, and four possible ones of which the last has no noun."""
+    made = [
+        {"nouns": record["nouns"], "sources": [i], "operations": ["palette"], "first": i}
+        for i, record in enumerate(records[:4])
+    ]
+    made[3]["nouns"] = []
+    blocks, count = [*worlds.views(images), images[:4] // 2], 2 * len(images)
+    starts = np.cumsum([0, *map(len, blocks)])
+    return worlds.Worlds(
+        blocks, starts, 2 * records + made, torch.arange(count + 4) < count, torch.full((count + 4,), 1 / (count + 4))
     )
+
+
+def test_training_runs_saves_and_resumes(world, tmp_path):
+    both = both_worlds(*world)
+    features = torch.randn(len(both), 6, generator=torch.Generator().manual_seed(1))
+    trained = checker_training.train(both, features, tmp_path, "cpu", 2, batch=8)
     loaded = checker.load(tmp_path / "shipped/checker")
+    images = world[0]
     logits = checker.answer_logits(loaded.model, loaded.processor, images[:2], "fruit")
     expected = checker.answer_logits(trained.model, trained.processor, images[:2], "fruit")
     torch.testing.assert_close(logits, expected, atol=5e-3, rtol=0)
-    again = checker.train(images, records, torch.zeros(28, 6), tmp_path, "cpu", 2, batch=8)  # done already: returns at once
+    again = checker_training.train(both, torch.zeros_like(features), tmp_path, "cpu", 2, batch=8)  # done already: at once
     torch.testing.assert_close(checker.answer_logits(again.model, again.processor, images[:2], "fruit"), expected)
 
 
+def test_a_possible_picture_is_called_what_its_first_drawing_is(world):
+    both = both_worlds(*world)
+    record = questions.described(both.records[-2], both.records[:28])
+    assert record["label"] == both.records[2]["label"] and record["nouns"] == both.records[2]["nouns"]
+    assert questions.described(both.records[0], both.records[:28]) is both.records[0]
+
+
 def test_training_refuses_bad_input(world, tmp_path):
-    images, records = world
-    with pytest.raises(ValueError, match="as many"):
-        checker.train(images, records, torch.zeros(3, 6), tmp_path, "cpu", 1)
-    with pytest.raises(ValueError, match="train"):
-        checker.train(
-            images,
-            [{**record, "split": "held-out concept"} for record in records],
-            torch.zeros(28, 6),
-            tmp_path,
-            "cpu",
-            1,
-        )
+    with pytest.raises(ValueError, match="one a picture"):
+        checker_training.train(both_worlds(*world), torch.zeros(3, 6), tmp_path, "cpu", 1)

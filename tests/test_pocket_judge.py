@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from creativelib.pocket import judge
+from creativelib.pocket import judge, worlds
 from creativelib.pocket.judge import Judge
 
 
@@ -126,18 +126,23 @@ def test_bad_input_is_refused(fitted, tmp_path):
         Judge.fit(features[:2], RECORDS[:2])
     with pytest.raises(FileNotFoundError, match="make pocket"):
         Judge.load(tmp_path / "nothing")
-    with pytest.raises(ValueError, match="train"):
-        judge.train(np.zeros((1, 128, 128, 3), np.uint8), [{**record("pet"), "split": "held-out concept"}], tmp_path, "cpu")
 
 
-def test_training_uses_the_training_split_and_saves(tmp_path):
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 255, (26, 128, 128, 3), np.uint8)
-    records = [*RECORDS, {**record("building"), "split": "held-out concept"}]
-    for view in range(2):
-        for variant in judge.VARIANTS:
-            made = torch.randn(26, 4, generator=torch.Generator().manual_seed(10 * view + variant))
-            torch.save(made, tmp_path / f"features-lite{variant}-view{view}.pt")
-    model = judge.train(images, records, tmp_path, "cpu")
-    assert "building" not in model.classes and model.weight.shape == (5, 8)
+def test_training_learns_from_both_worlds_and_from_what_is_dissolved(tmp_path, monkeypatch):
+    images = np.random.default_rng(0).integers(0, 255, (25, 128, 128, 3), np.uint8)
+    typical = [{**one, "label": "x", "style": "flat", "tags": []} for one in RECORDS]
+    possible = [{"nouns": [], "sources": [0], "operations": [], "first": 0}, {**record("pet"), "sources": [1], "first": 1}]
+    blocks, count = [*worlds.views(images), images[:2]], 2 * len(images)
+    starts, weights = np.cumsum([0, *map(len, blocks)]), torch.full((count + 2,), 1 / (count + 2))
+    both = worlds.Worlds(blocks, starts, 2 * typical + possible, torch.arange(count + 2) < count, weights)
+    asked = []
+
+    def look(pictures, variant, size, device="cpu"):
+        asked.append(len(pictures))
+        return torch.randn(len(pictures), 4, generator=torch.Generator().manual_seed(variant + len(asked)))
+
+    monkeypatch.setattr(judge.teachers, "image_features", look)
+    model = judge.train(both, tmp_path, "cpu", dissolved=6)
+    assert sorted(asked) == sorted(2 * [6, 25, 25, 2])
+    assert judge.NOTHING in model.classes and model.weight.shape == (6, 8)
     assert Judge.load(tmp_path / "shipped/judge").classes == model.classes

@@ -14,21 +14,28 @@ from creativelib.pullback import load_checker
 def small_corpus(work):
     """Coloured discs and squares under the names of the eight subjects, in every split."""
     random = np.random.default_rng(0)
-    images, records = [], []
+    images, records, drawings = [], [], []
     yy, xx = np.mgrid[:128, :128]
     for index in range(96):
         noun = taxonomy.SUBJECTS[index % 8]
         image = np.full((128, 128, 3), 255, np.uint8)
         x, y, size = random.integers(40, 88), random.integers(40, 88), random.integers(15, 35)
         round_one = (xx - x) ** 2 + (yy - y) ** 2 < size**2
-        image[round_one if index % 2 else (abs(xx - x) < size) & (abs(yy - y) < size)] = random.integers(0, 200, 3)
+        colour = random.integers(0, 200, 3)
+        image[round_one if index % 2 else (abs(xx - x) < size) & (abs(yy - y) < size)] = colour
         images.append(image)
+        fill = "#" + "".join(f"{value:02x}" for value in colour)
+        shape = f'<circle cx="{x}" cy="{y}" r="{size}" fill="{fill}"/>'
+        if index % 2 == 0:
+            shape = f'<rect x="{x - size}" y="{y - size}" width="{2 * size}" height="{2 * size}" fill="{fill}"/>'
+        drawings.append(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="6 6 116 116">{shape}</svg>')
         split = "held-out rendering" if index >= 80 else "train"
         record = {"concept": f"{noun}{index % 24}", "label": f"{noun} {index % 3}", "tags": ["thing"], "nouns": [noun]}
         records.append({**record, "set": "made", "style": "flat", "split": split})
     (work / "corpus").mkdir(parents=True)
     np.save(work / "corpus/images.npy", np.stack(images))
     (work / "corpus/records.json").write_text(json.dumps(records))
+    (work / "corpus/drawings.json").write_text(json.dumps(drawings))
 
 
 def test_every_stage_runs_and_the_export_draws(tmp_path, monkeypatch):

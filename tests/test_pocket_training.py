@@ -7,7 +7,7 @@ from diffusers import DDIMScheduler
 from torch import nn
 from torch.nn import functional
 
-from creativelib.pocket import autoencoder, captions, clip, decoder, prior, train, training
+from creativelib.pocket import autoencoder, captions, clip, decoder, pixels, prior, train, training, worlds
 
 
 def regression(model, generator, step):
@@ -112,19 +112,29 @@ def test_the_decoding_half_is_trained_without_changing_the_latents(tmp_path):
         model = autoencoder.build().eval()
     images = np.full((4, 128, 128, 3), 255, np.uint8)
     images[:, 30:90, 20:100] = np.random.default_rng(0).integers(0, 200, (4, 1, 1, 3), dtype=np.uint8)
+    both = worlds.Worlds([images], np.array([0, 4]), 4 * [{}], torch.ones(4, dtype=torch.bool), torch.full((4,), 0.25))
     before, drawn = autoencoder.encode(model, images), autoencoder.decode(model, autoencoder.encode(model, images))
-    subspace = torch.linalg.qr(torch.randn(2048, 3, generator=torch.Generator().manual_seed(0)))[0]
-    model = autoencoder.train_decoder(model, images, torch.full((4,), 0.25), subspace, tmp_path, "cpu", steps=2, batch=2)
+    model = pixels.train(model, both, before.half(), before.half(), tmp_path, "cpu", steps=2, batch=2)
     assert torch.equal(autoencoder.encode(model, images), before)
     assert (autoencoder.decode(model, before) != drawn).any()
 
 
-def test_recoloured_pictures_keep_their_shapes_and_change_their_colours():
-    images = np.random.default_rng(0).integers(0, 255, (40, 4, 4, 3), dtype=np.uint8)
-    other = autoencoder.recoloured(images, torch.Generator().manual_seed(0))
-    assert (np.sort(other, -1) == np.sort(images, -1)).all()
-    same = [(a == b).all() for a, b in zip(images, other, strict=True)]
-    assert 0 < sum(same) < 20  # one order in six is the old one
+def test_a_critic_tells_sharp_from_smeared_and_the_decoding_half_feels_it():
+    """One step of each on features of edges: the critic's verdicts part, and fooling it has a gradient."""
+    source = torch.Generator().manual_seed(0)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        critic = pixels.PatchCritic([4])
+    optimizer = torch.optim.Adam(critic.parameters(), lr=1e-2)
+    real, made = torch.randn(8, 4, 6, 6, generator=source) + 1, torch.randn(8, 4, 6, 6, generator=source)
+    for _ in range(60):
+        optimizer.zero_grad()
+        (functional.relu(1 - critic([real])[0]).mean() + functional.relu(1 + critic([made])[0]).mean()).backward()
+        optimizer.step()
+    assert critic([real])[0].mean() > critic([made])[0].mean() + 1
+    made.requires_grad_(True)
+    critic([made])[0].mean().backward()
+    assert made.grad.abs().sum() > 0
 
 
 def test_group_norms_read_float32_only_while_training():
@@ -168,6 +178,23 @@ def test_coarse_latents_are_the_least_squares_fit():
     assert torch.allclose(coarse["bias"], bias, atol=0.3)
 
 
+def test_what_the_matrix_paints_stays_within_real_latents():
+    source = torch.Generator().manual_seed(0)
+    embeddings = torch.randn(2000, 4, generator=source)
+    latents = (embeddings @ torch.randn(2048, 4, generator=source).T).unflatten(1, (8, 16, 16))
+    coarse = decoder.fit_coarse(embeddings, latents)
+    far = decoder.paint(coarse, 50 * embeddings[:20])
+    assert float(far.abs().max()) <= float(latents.abs().max())
+
+
+def test_strayed_embeddings_go_as_far_as_a_search():
+    source = torch.Generator().manual_seed(0)
+    embeddings = functional.normalize(torch.randn(4000, 320, generator=source), dim=-1) * 320**0.5
+    moved = (decoder.stray(embeddings, decoder.principal_axes(embeddings), source) - embeddings).norm(dim=-1)
+    assert (moved > 9).float().mean() > 0.1 and moved.max() > 12.5  # what 100 nats take
+    assert moved.median() < 8
+
+
 def test_the_decoder_starts_in_the_schedule_it_was_trained_on():
     whole, cut = DDIMScheduler(beta_schedule="squaredcos_cap_v2"), decoder.scheduler()
     assert torch.allclose(cut.alphas_cumprod, whole.alphas_cumprod[: decoder.START])
@@ -179,16 +206,16 @@ def test_a_caption_fits_the_pictures_that_it_is_learned_with():
     records = [
         {"label": "fire engine", "tags": ["truck"], "nouns": ["vehicle"], "style": "flat"},
         {"label": "taxi", "tags": ["car"], "nouns": ["vehicle"], "style": "flat"},
-        {"label": "taxi", "tags": ["car"], "nouns": ["vehicle"], "style": "3d"},
+        {"label": "taxi", "tags": ["car"], "nouns": ["vehicle"], "style": "3d", "colour": "yellow"},
         {"label": "apple", "tags": [], "nouns": ["fruit"], "style": "flat"},
     ]
     rows = {key: value.tolist() for key, value in captions.pictures_of(records).items()}
     assert rows["vehicle", None] == rows["means of transport", None] == [0, 1, 2] and rows["vehicle", "flat"] == [0, 1]
-    assert rows["taxi", "3d"] == [2] and rows["car", None] == [1, 2] and rows["fruit", None] == [3]
+    assert rows["taxi", "3d"] == rows["taxi", "yellow"] == [2] and rows["car", None] == [1, 2] and rows["fruit", None] == [3]
     for row, record in enumerate(records):
         for step in range(50):
             drawn = captions.draw(record, training.step_generator(0, step))
-            assert row in rows[drawn.phrase, drawn.style] and drawn.phrase in drawn.text
+            assert row in rows[drawn.phrase, drawn.look] and drawn.phrase in drawn.text
 
 
 def test_subjects_are_drawn_three_times_as_often():

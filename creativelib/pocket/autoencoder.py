@@ -1,8 +1,8 @@
 """The autoencoder of Pocket Kandinsky: diffusers' ``VQModel``, 128 px to 16 x 16 x 8 latents of unit variance.
 
 Trained without its codebook, as the Kandinsky decoders use it (``force_not_quantize=True``): L1, edges, and a perceptual
-distance on early ImageNet features, all on 64 px crops. First both halves; later, when the latents must no longer change, the
-decoding half alone, which learns to draw sharply from latents as diffusion leaves them: a little noisy, a little too smooth.
+distance on early ImageNet features, all on 64 px crops. Later, when the latents must no longer change, ``pixels`` trains the
+decoding half alone.
 """
 
 from pathlib import Path
@@ -92,15 +92,23 @@ def worth_seeing(drawn: np.ndarray, generator: torch.Generator, grid: int) -> tu
     return top, left
 
 
-def train(images: np.ndarray, work: Path, device: str, steps: int, peak_lr: float = 2e-3, seed: int = 0) -> VQModel:
-    """Both halves; ``images`` are the training pictures, uint8 (N, 128, 128, 3).
+def train(
+    images: np.ndarray,
+    work: Path,
+    device: str,
+    steps: int,
+    peak_lr: float = 2e-3,
+    seed: int = 0,
+    warm: VQModel | None = None,
+) -> VQModel:
+    """Both halves, from ``warm`` or anew; ``images`` are the training pictures, uint8 (N, 128, 128, 3).
 
     The colours, averaged over the 8 px of a latent, must be read back from the latents by a *linear* map. Left to itself the
     encoder hid green so deep (3.6 % of its variance was linear in the latents) that neither the space nor the painting, both
     linear, could learn it, and meadows came out teal or red.
     """
     torch.manual_seed(seed)  # the initial weights; everything after draws from its own generator
-    model = build()
+    model = warm or build()
     pair = nn.ModuleDict({"autoencoder": model, "read_colours": nn.Conv2d(LATENT_CHANNELS, 3, 1)})
     pair = pair.to(device, memory_format=torch.channels_last)
     perceptual = teachers.PerceptualDistance().to(device)
@@ -124,57 +132,6 @@ def train(images: np.ndarray, work: Path, device: str, steps: int, peak_lr: floa
     training.train("autoencoder", pair, loss_of, work=work, steps=steps, peak_lr=peak_lr, seed=seed)
     normalise(model, images[:: max(1, len(images) // 512)])
     return model
-
-
-def recoloured(images: np.ndarray, generator: torch.Generator) -> np.ndarray:
-    """Each picture with its colour channels in another order: more colours than the sets have."""
-    orders = torch.stack([torch.randperm(3, generator=generator) for _ in images]).numpy()
-    return np.take_along_axis(images, orders[:, None, None], -1)
-
-
-def train_decoder(
-    model: VQModel,
-    images: np.ndarray,
-    weights: torch.Tensor,
-    subspace: torch.Tensor,
-    work: Path,
-    device: str,
-    steps: int,
-    batch: int = 16,
-    seed: int = 0,
-) -> VQModel:
-    """The decoding half alone, so that latents and all that was trained on them stay as they are.
-
-    Half of the latents are moved towards their projection on ``subspace`` (2048, d), orthonormal columns: that of what an
-    embedding can say linearly. ``weights`` (N,) say how often each of the training pictures ``images`` is drawn.
-    """
-    model = model.to(device, memory_format=torch.channels_last)
-    for module in (model.encoder, model.quant_conv, model.quantize):
-        module.requires_grad_(False)
-    perceptual = teachers.PerceptualDistance().to(device)
-    pictures = np.concatenate([images, recoloured(images, training.step_generator(seed, 0))])
-    drawn, latents = (pictures < 245).any(-1), encode(model, pictures).cpu()
-    flat, side = latents.flatten(1), CROP // 8
-    centre = flat.mean(0)
-    smooth = ((flat - centre) @ subspace @ subspace.T + centre).view_as(latents)
-
-    def loss_of(model: VQModel, generator: torch.Generator, step: int) -> tuple[torch.Tensor, dict]:
-        rows = torch.multinomial(weights, batch, replacement=True, generator=generator)
-        rows = rows + len(images) * (torch.rand(batch, generator=generator) < 0.25)
-        part = torch.rand(batch, 1, 1, 1, generator=generator) * (torch.rand(batch, 1, 1, 1, generator=generator) < 0.5)
-        shown = torch.lerp(latents[rows], smooth[rows], part)
-        shown = shown + 0.1 * torch.randn(shown.shape, generator=generator)
-        crops, targets = [], []
-        for i, row in enumerate(rows.tolist()):
-            top, left = worth_seeing(drawn[row], generator, 8)
-            crops.append(shown[i, :, top // 8 : top // 8 + side, left // 8 : left // 8 + side])
-            targets.append(pictures[row, top : top + CROP, left : left + CROP])
-        crops = torch.stack(crops).to(device).contiguous(memory_format=torch.channels_last)
-        pixels = model.decode(crops, force_not_quantize=True).sample
-        return reconstruction_loss(pixels, to_tensor(np.stack(targets)).to(device), perceptual)
-
-    training.train("pixels", model, loss_of, work=work, steps=steps, peak_lr=1e-3, seed=seed + 1)
-    return model.requires_grad_(True)
 
 
 @torch.no_grad()

@@ -57,23 +57,33 @@ def subject_phrase(record: dict, generator: torch.Generator) -> str:
     return pick(record["tags"], generator)
 
 
+def name_of(record: dict, generator: torch.Generator) -> str:
+    """What a picture of either world is called: ``subject_phrase``, or one of the nouns that still hold for a possible one."""
+    if "label" in record:
+        return subject_phrase(record, generator)
+    noun = pick(record["nouns"], generator)
+    return pick(SYNONYMS.get(noun, (noun,)), generator)
+
+
 class Caption(NamedTuple):
-    """A caption, the phrase that it is made from, and the style that it names, or ``None``."""
+    """A caption, the phrase that it is made from, and the style or colour that it names, or ``None``."""
 
     text: str
     phrase: str
-    style: str | None
+    look: str | None
 
 
 def draw(record: dict, generator: torch.Generator) -> Caption:
     """One random caption of one record of the corpus."""
     words = phrase = subject_phrase(record, generator)
-    named = float(torch.rand(1, generator=generator))
-    if named < 0.25:
-        words = f"{record['style']} {words}"
-    elif named < 0.35:
-        words = f"{words}, {record['style']} style"
-    return Caption(fill(pick(TEMPLATES, generator), words), phrase, record["style"] if named < 0.35 else None)
+    named, look = float(torch.rand(1, generator=generator)), None
+    if named < 0.2:
+        look, words = record["style"], f"{record['style']} {words}"
+    elif named < 0.3:
+        look, words = record["style"], f"{words}, {record['style']} style"
+    elif named < 0.5 and record.get("colour"):
+        look, words = record["colour"], f"{record['colour']} {words}"
+    return Caption(fill(pick(TEMPLATES, generator), words), phrase, look)
 
 
 def caption(record: dict, generator: torch.Generator) -> str:
@@ -82,13 +92,15 @@ def caption(record: dict, generator: torch.Generator) -> str:
 
 
 def pictures_of(records: list[dict]) -> dict[tuple[str, str | None], torch.Tensor]:
-    """Rows of the records that a caption fits as well: by ``(phrase, style)``, and by ``(phrase, None)`` in any style."""
+    """Rows of the records that a caption fits as well: by ``(phrase, style)`` or ``(phrase, colour)``, and by
+    ``(phrase, None)`` whatever the look.
+    """
     rows: dict[tuple[str, str | None], list[int]] = {}
     for row, record in enumerate(records):
         nouns = {word for noun in record["nouns"] for word in SYNONYMS.get(noun, (noun,))}
         for phrase in {record["label"], *record["tags"], *nouns}:
-            for style in (record["style"], None):
-                rows.setdefault((phrase, style), []).append(row)
+            for look in {record["style"], record.get("colour"), None}:
+                rows.setdefault((phrase, look), []).append(row)
     return {key: torch.tensor(fitting) for key, fitting in rows.items()}
 
 
@@ -96,7 +108,7 @@ def all_phrases(records: list[dict]) -> list[str]:
     """Every word and phrase that a caption can hold, once each, sorted: what the vocabulary is made from."""
     phrases = set()
     for record in records:
-        phrases |= {record["label"], record["style"], *record["tags"], *record["nouns"]}
+        phrases |= {record["label"], record["style"], *record["tags"], *record["nouns"], record.get("colour") or "white"}
     phrases |= {word for words in SYNONYMS.values() for word in words}
     return sorted(phrases)
 

@@ -24,6 +24,7 @@ from transformers import (
 
 from creativelib.pocket import captions, corpus, space, teachers, training
 from creativelib.pocket.autoencoder import to_tensor
+from creativelib.pocket.worlds import Worlds
 
 DIM = space.DIM
 MAX_TOKENS = 32
@@ -130,25 +131,34 @@ def initialise_tokens(text_encoder: CLIPTextModelWithProjection, tokenizer: CLIP
 
 
 def train_text_encoder(
-    records: list[dict], embeddings: torch.Tensor, work: Path, device: str, steps: int, batch: int = 96, seed: int = 0
+    records: list[dict],
+    embeddings: torch.Tensor,
+    work: Path,
+    device: str,
+    steps: int,
+    batch: int = 96,
+    seed: int = 0,
+    warm: tuple[CLIPTokenizer, CLIPTextModelWithProjection] | None = None,
 ) -> tuple[CLIPTokenizer, CLIPTextModelWithProjection]:
-    """Train tokenizer and text encoder to land near the embeddings (views, N, 320) of the pictures, which stay as they are.
+    """Train tokenizer and text encoder on the typical world: to land near the embeddings (views, n, 320) of the n training
+    pictures ``records``, which stay as they are. Starts from ``warm``, or anew.
 
     Contrastive, plus a linear read-out of sentence embeddings for every phrase and every word of ``depictable_words``, so
     that words which no caption holds land near those that mean something alike.
     """
     work = Path(work)
-    kept, chosen, weights = training.training_split(records)
-    phrases = captions.all_phrases(chosen)
+    weights = captions.sampling_weights(records)
+    phrases = captions.all_phrases(records)
     words = depictable_words(phrases)
-    tokenizer = train_tokenizer(phrases, words)
     torch.manual_seed(seed)
-    text_encoder = build_text_encoder(tokenizer)
-    initialise_tokens(text_encoder, tokenizer)
+    tokenizer, text_encoder = warm or (train_tokenizer(phrases, words), None)
+    if text_encoder is None:
+        text_encoder = build_text_encoder(tokenizer)
+        initialise_tokens(text_encoder, tokenizer)
     phrases = phrases + words
     sentences = teachers.sentence_features(phrases)
     phrase_ids = tokenizer(phrases, padding="max_length", max_length=12, truncation=True, return_tensors="pt").input_ids
-    concepts, nouns = space.meanings(chosen)
+    concepts, nouns = space.meanings(records)
     temperature = nn.Parameter(torch.tensor(2.3))
     model = nn.ModuleDict({"text": text_encoder, "read": nn.Linear(DIM, sentences.shape[1])}).to(device)
     model.register_parameter("log_temperature", temperature)
@@ -156,8 +166,8 @@ def train_text_encoder(
     def loss_of(model: nn.Module, generator: torch.Generator, step: int) -> tuple[torch.Tensor, dict]:
         rows = torch.multinomial(weights, batch, replacement=True, generator=generator)
         view = torch.randint(len(embeddings), (batch,), generator=generator)
-        picture = functional.normalize(embeddings[view, kept[rows]].to(device), dim=-1)
-        said = [captions.caption(chosen[row], generator) for row in rows.tolist()]
+        picture = functional.normalize(embeddings[view, rows].to(device), dim=-1)
+        said = [captions.caption(records[row], generator) for row in rows.tolist()]
         tokens = tokenizer(said, padding="longest", max_length=MAX_TOKENS, truncation=True, return_tensors="pt").to(device)
         text = model["text"](tokens.input_ids).text_embeds
         scale = model.log_temperature.clamp(max=3.4).exp()
@@ -192,30 +202,29 @@ def embed_some_patches(model: CLIPVisionModelWithProjection, pixels: torch.Tenso
 
 
 def train_image_encoder(
-    images: np.ndarray,
-    records: list[dict],
+    worlds: Worlds,
     embeddings: torch.Tensor,
+    zero: torch.Tensor,
     work: Path,
     device: str,
     steps: int,
     batch: int = 64,
     seed: int = 0,
-):
-    """Step 2: a vision transformer learns the teacher embeddings (views, N, 320) from pixels. Returns it."""
+    warm: CLIPVisionModelWithProjection | None = None,
+) -> CLIPVisionModelWithProjection:
+    """A vision transformer learns the space's embeddings (rows, 320) of both worlds from pixels, and that of the zero image,
+    mid grey, to be ``zero`` (1, 320), as the decoder was told. Starts from ``warm``, or anew. Writes ``work/image_encoder``.
+    """
     torch.manual_seed(seed)
-    model = build_image_encoder().to(device)
-    kept, _, weights = training.training_split(records)
+    model = (warm or build_image_encoder()).to(device)
 
     def loss_of(model: nn.Module, generator: torch.Generator, step: int) -> tuple[torch.Tensor, dict]:
-        rows = kept[torch.multinomial(weights, batch, replacement=True, generator=generator)]
-        view = torch.randint(embeddings.shape[0], (batch,), generator=generator)
-        pictures = np.empty((batch, *images.shape[1:]), np.uint8)
-        for v in range(embeddings.shape[0]):
-            mask = (view == v).numpy()
-            pictures[mask] = space.views(images[rows[mask].numpy()])[v]
-        pixels = to_tensor(pictures).to(device)
+        rows = worlds.draw(batch, generator)
+        pixels = to_tensor(worlds.pictures(rows)).to(device)
         pixels = pixels + 0.05 * torch.randn(pixels.shape, generator=generator).to(device)
-        target = embeddings[view, rows].to(device)
+        target = embeddings[rows].to(device)
+        if step % 8 == 0:  # one known picture is soon learned
+            pixels[0], target[0] = 0.0, zero[0].to(device)
         patches = (corpus.SIZE // 16) ** 2
         some = torch.randperm(patches, generator=generator)[: patches // 2] if step < 0.7 * steps else None
         output = embed_some_patches(model, pixels, some)

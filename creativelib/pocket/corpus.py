@@ -46,6 +46,9 @@ TINTS = {
     "red": "#d6333b", "orange": "#f08a24", "yellow": "#e8b90c", "green": "#3f9b46", "teal": "#16969b", "blue": "#2f6fd0",
     "purple": "#7b4bc4", "pink": "#dd5698", "brown": "#8a5a35", "gray": "#5c6670",
 }  # fmt: skip
+# Colour words by hue, up to an angle in degrees each; orange of less than 65 % brightness is brown.
+HUES = ("red", "orange", "yellow", "green", "teal", "blue", "purple", "pink", "red")
+HUE_ENDS = (12, 42, 68, 160, 195, 255, 290, 345)
 TINTS_PER_GLYPH = 2
 # Folders of Debian's openclipart-svg (public domain) and the noun of what is in them.
 CLIPART_FOLDERS = {"animals": "animal", "transportation": "vehicle", "buildings": "building", "food": "food", "plants": "plant"}
@@ -174,6 +177,25 @@ def is_colourful(image: np.ndarray) -> bool:
     return float((np.ptp(image.astype(int), axis=-1) > 40).mean()) > 0.05
 
 
+def colour_of(image: np.ndarray) -> str | None:
+    """The colour word for a picture (H, W, 3), or None where no colour holds 45 % of what is drawn."""
+    drawn = image[(image < 245).any(-1)].astype(np.float32) / 255
+    if not len(drawn):
+        return None
+    high, low = drawn.max(-1), drawn.min(-1)
+    spread = np.maximum(high - low, 1e-6)
+    red, green, blue = drawn.T
+    hue = np.where(
+        high == red, (green - blue) / spread % 6, np.where(high == green, (blue - red) / spread + 2, (red - green) / spread + 4)
+    )
+    grey = spread < 0.18
+    names = np.array(HUES)[np.searchsorted(HUE_ENDS, hue * 60)]
+    names[(names == "orange") & (high < 0.65)] = "brown"
+    names[grey] = np.where(high[grey] < 0.3, "black", np.where(high[grey] > 0.85, "white", "gray"))
+    words, counts = np.unique(names, return_counts=True)
+    return str(words[counts.argmax()]) if counts.max() >= 0.45 * len(drawn) else None
+
+
 def gather(modules: Path, clipart: Path) -> list[dict]:
     """All records of the corpus with their drawing under ``"drawing"``, in a fixed order."""
     records = []
@@ -263,12 +285,16 @@ def build(work: Path, clipart: Path) -> tuple[np.ndarray, list[dict]]:
         digest = hashlib.sha256(image.tobytes()).hexdigest()
         if digest not in seen:  # sets share some drawings
             seen.add(digest)
-            kept.append(({k: v for k, v in record.items() if k != "drawing"}, image))
+            kept.append((record, image))
     print(f"{len(records)} drawings, {len(kept)} kept, {sum(i is None for i in images)} could not be drawn or were blank")
     records, images = [r for r, _ in kept], np.stack([i for _, i in kept])
+    drawings = [record.pop("drawing") for record in records]
     assign_split(records)
+    for record, image in zip(records, images, strict=True):
+        record["colour"] = colour_of(image)
     (work / "corpus").mkdir(parents=True, exist_ok=True)
     np.save(work / "corpus/images.npy", images)
+    (work / "corpus/drawings.json").write_text(json.dumps(drawings))
     (work / "corpus/records.json").write_text(json.dumps(records))
     return images, records
 
@@ -282,6 +308,17 @@ def load(work: Path) -> tuple[np.ndarray, list[dict]]:
     if not (folder / "records.json").exists():
         raise FileNotFoundError(f"There is no corpus in {folder}. Build it with: make pocket-corpus")
     return np.load(folder / "images.npy"), json.loads((folder / "records.json").read_text())
+
+
+def load_drawings(work: Path) -> list[str]:
+    """What the N pictures of the saved corpus were rendered from: SVG text, or the path of a picture file.
+
+    Raises FileNotFoundError with the command that builds it.
+    """
+    path = Path(work) / "corpus" / "drawings.json"
+    if not path.exists():
+        raise FileNotFoundError(f"There is no {path}. Build it with: make pocket-corpus")
+    return json.loads(path.read_text())
 
 
 def main() -> None:

@@ -17,9 +17,12 @@ from safetensors.torch import load_file, save_file
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from creativelib.pocket import corpus, space, taxonomy, teachers
+from creativelib.pocket import captions, corpus, taxonomy, teachers, training
+from creativelib.pocket.worlds import Worlds
+from creativelib.pocket.worlds import features as described_by
 
 VARIANTS = (0, 2)
+NOTHING = "nothing"  # the class of what is dissolved
 OVERLAP = 0.25
 """A noun overlaps a subject when at least this share of the pictures that carry the noun carry the subject too."""
 
@@ -156,30 +159,25 @@ class Judge:
         return cls(about["classes"], **tensors, overlaps=about["overlaps"], variants=tuple(about["variants"]))
 
 
-def cached(images: np.ndarray, path: Path, variant: int, device: str) -> torch.Tensor:
-    """Features of one variant, kept in ``path``; made again when the corpus has changed its length."""
-    if path.exists():
-        features = torch.load(path, weights_only=True)
-        if len(features) == len(images):
-            return features
-    features = teachers.image_features(images, variant, corpus.SIZE, device)
-    torch.save(features, path)
-    return features
+def train(worlds: Worlds, work: Path, device: str, dissolved: int = 4000, seed: int = 0) -> Judge:
+    """Fit the judge to both worlds, and save it to ``work/shipped/judge``.
 
-
-def train(images: np.ndarray, records: list[dict], work: Path, device: str, variants: tuple[int, ...] = VARIANTS) -> Judge:
-    """Fit the judge to the training split, each picture as it is and mirrored, and save it to ``work/shipped/judge``.
-
-    Features are kept in ``work/features-lite{variant}-view{view}.pt``. Raises ValueError when no record is of the
-    training split.
+    Strange pictures whose nouns still hold count as their nouns, so that it is not strict on what is merely strange; and
+    ``dissolved`` pictures, spoilt into strokes and pieces, are a class of their own, ``NOTHING``: it is strict on those.
     """
-    work = Path(work)
-    kept = [i for i, record in enumerate(records) if record["split"] == "train"]
-    if not kept:
-        raise ValueError('No record has the split "train": build the corpus with make pocket-corpus.')
-    parts = []
-    for view, shot in enumerate(space.views(images)):
-        parts.append(torch.cat([cached(shot, work / f"features-lite{v}-view{view}.pt", v, device) for v in variants], 1)[kept])
-    judge = Judge.fit(torch.cat(parts), len(parts) * [records[i] for i in kept], variants)
-    judge.save(work / "shipped" / "judge")
+    from creativelib.pocket import spoilt
+
+    generator = training.step_generator(seed, 0)
+    count = int(worlds.typical.sum()) // 2
+    rows = torch.multinomial(
+        captions.sampling_weights(worlds.records[:count]), dissolved, replacement=True, generator=generator
+    )
+    kinds = [spoilt.SPOIL[captions.pick(sorted(spoilt.SPOIL), generator)] for _ in range(dissolved)]
+    pictures = np.stack([kind(one, generator) for kind, one in zip(kinds, worlds.pictures(rows), strict=True)])
+    nothing = features_of(pictures, VARIANTS, device)
+    known = torch.cat([described_by(worlds, work, variant).float() for variant in VARIANTS], 1)
+    named = torch.tensor([bool(record["nouns"]) for record in worlds.records])
+    records = [record for record in worlds.records if record["nouns"]] + dissolved * [{"nouns": [NOTHING]}]
+    judge = Judge.fit(torch.cat([known[named], nothing]), records)
+    judge.save(Path(work) / "shipped" / "judge")
     return judge

@@ -59,17 +59,18 @@ def train(
     batch: int = 40,
     pictures: int = 4,
     seed: int = 0,
+    warm: PriorTransformer | None = None,
 ) -> PriorTransformer:
-    """Train on captions and image embeddings (views, N, d) of the training split; a tenth of the captions is empty.
+    """Train on the typical world: captions of the n training pictures ``records`` and their image embeddings (views, n, d); a
+    tenth of the captions is empty. Starts from ``warm``, or anew.
 
     Each caption of a batch is read once (``CachedPrior``) and learned from with several pictures that it fits.
     """
-    kept, chosen, weights = training.training_split(records)
-    fitting = captions.pictures_of(chosen)
+    weights, fitting = captions.sampling_weights(records), captions.pictures_of(records)
     torch.manual_seed(seed)
-    model = build().to(device)
+    model = (warm or build()).to(device)
     with torch.no_grad():
-        pool = embeddings[:, kept].flatten(0, 1)
+        pool = embeddings.flatten(0, 1)
         model.clip_mean.copy_(pool.mean(0, keepdim=True))
         model.clip_std.copy_(pool.std(0, keepdim=True))
     for frozen in (model.clip_mean, model.clip_std):
@@ -79,8 +80,8 @@ def train(
 
     def loss_of(model: nn.Module, generator: torch.Generator, step: int) -> tuple[torch.Tensor, dict]:
         drawn = torch.multinomial(weights, batch, replacement=True, generator=generator).tolist()
-        said = [captions.draw(chosen[row], generator) for row in drawn]
-        fits = [fitting[caption.phrase, caption.style] for caption in said]
+        said = [captions.draw(records[row], generator) for row in drawn]
+        fits = [fitting[caption.phrase, caption.look] for caption in said]
         rows = torch.stack([rows[torch.randint(len(rows), (pictures,), generator=generator)] for rows in fits])
         empty = (torch.rand(batch, generator=generator) < 0.1).tolist()
         words = ["" if nothing else caption.text for nothing, caption in zip(empty, said, strict=True)]
@@ -89,7 +90,7 @@ def train(
             text = text_encoder(tokens.input_ids.to(device))
         condition = TextCondition(text.text_embeds, text.last_hidden_state, tokens.attention_mask.bool().to(device))
         view = torch.randint(len(embeddings), rows.shape, generator=generator)
-        target = (embeddings[view, kept[rows]].to(device) - model.clip_mean) / model.clip_std  # (batch, pictures, d)
+        target = (embeddings[view, rows].to(device) - model.clip_mean) / model.clip_std  # (batch, pictures, d)
         target = target + 0.05 * torch.randn(target.shape, generator=generator).to(device)
         t = draw_timesteps(rows.shape, generator)
         alpha = signal[t][..., None].to(device)

@@ -14,12 +14,12 @@ The text and the image encoder (``clip``) are then trained to land in this space
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from creativelib.pocket import captions, corpus, teachers, training
+from creativelib.pocket import captions, teachers, training
+from creativelib.pocket.worlds import Worlds
 
 DIM = 320
 LATENTS_WEIGHT = 2.0  # of the read-back of the latents beside the contrastive loss and that of the features
@@ -46,20 +46,6 @@ class Space(nn.Module):
         return functional.normalize(self.project(hidden) + self.shortcut(latents), dim=-1) * DIM**0.5
 
 
-def views(images: np.ndarray) -> list[np.ndarray]:
-    """Each picture as it is, and mirrored and moved a few pixels: two arrays like ``images``."""
-    moved = np.full_like(images, 255)
-    moved[:, 3:, 4:] = images[:, :-3, :-4]
-    return [images, np.ascontiguousarray(moved[:, :, ::-1])]
-
-
-def cached_features(images: np.ndarray, path: Path, device: str) -> torch.Tensor:
-    """ImageNet features (N, 1280) of the pictures, kept in ``path``: they take minutes on a CPU."""
-    if not path.exists():
-        torch.save(teachers.image_features(images, 0, corpus.SIZE, device), path)
-    return torch.load(path, weights_only=True)
-
-
 def contrastive_loss(logits: torch.Tensor, concepts: torch.Tensor, nouns: torch.Tensor) -> torch.Tensor:
     """Cross-entropy both ways of logits (N, N); a picture belongs to every caption of its concept, and a little to those
     of its noun. concepts: (N,) ids; nouns: (N, number of nouns), 0 or 1.
@@ -70,18 +56,21 @@ def contrastive_loss(logits: torch.Tensor, concepts: torch.Tensor, nouns: torch.
 
 
 def meanings(records: list[dict]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Concept ids (N,) and nouns (N, number of nouns) of the records, for ``contrastive_loss``."""
-    concept_ids = {concept: i for i, concept in enumerate(sorted({record["label"] for record in records}))}
+    """Concept ids (N,) and nouns (N, number of nouns) of the records, for ``contrastive_loss``; a picture without a label is
+    a concept of its own.
+    """
+    labels = [record.get("label", row) for row, record in enumerate(records)]
+    concept_ids = {label: i for i, label in enumerate(dict.fromkeys(labels))}
     noun_ids = {noun: i for i, noun in enumerate(sorted({noun for record in records for noun in record["nouns"]}))}
     nouns = torch.zeros(len(records), len(noun_ids))
     for row, record in enumerate(records):
         nouns[row, [noun_ids[noun] for noun in record["nouns"]]] = 1
-    return torch.tensor([concept_ids[record["label"]] for record in records]), nouns
+    return torch.tensor([concept_ids[label] for label in labels]), nouns
 
 
 def train(
-    images: np.ndarray,
-    records: list[dict],
+    worlds: Worlds,
+    features: torch.Tensor,
     latents: torch.Tensor,
     work: Path,
     device: str,
@@ -89,18 +78,15 @@ def train(
     batch: int = 256,
     seed: int = 0,
 ) -> torch.Tensor:
-    """Train the space and return the embeddings (views, N, 320) of *all* pictures; written to ``work/embeddings.pt``.
+    """Train the space on both worlds and return the embeddings (rows, 320) of all their pictures; see also ``embeddings``.
 
-    latents: (views, N, 8, 16, 16). Only the training split is learned from; the held-out pictures are embedded.
+    features: (rows, 1280); latents: (rows, 8, 16, 16). A possible picture is named by the nouns that still hold; one of which
+    none holds has no words, and only its descriptions are read back.
     """
-    features = torch.stack(
-        [cached_features(shot, work / f"features-lite0-view{v}.pt", device) for v, shot in enumerate(views(images))]
-    )
-    flat = latents.flatten(2)
-    training_index, kept, weights = training.training_split(records)
-    mean, std = features[0][training_index].mean(0), features[0][training_index].std(0) + 1e-3
-    features = (features - mean) / std
-    concepts, nouns = meanings(kept)
+    flat, named = latents.flatten(1), torch.tensor([bool(record["nouns"]) for record in worlds.records])
+    kept = [record for record, typical in zip(worlds.records, worlds.typical.tolist(), strict=True) if typical]
+    mean, std = features[worlds.typical].float().mean(0), features[worlds.typical].float().std(0) + 1e-3
+    concepts, nouns = meanings(worlds.records)
     phrases = captions.all_phrases(kept)
     row_of = {phrase: i for i, phrase in enumerate(phrases)}
     sentences = teachers.sentence_features(phrases)
@@ -108,16 +94,15 @@ def train(
     model = Space(features.shape[-1], flat.shape[-1], sentences.shape[-1]).to(device)
 
     def loss_of(model: Space, generator: torch.Generator, step: int) -> tuple[torch.Tensor, dict]:
-        rows = torch.multinomial(weights, batch, replacement=True, generator=generator)
-        view = torch.randint(len(features), (batch,), generator=generator)
-        where = training_index[rows]
-        seen, look = features[view, where].to(device), flat[view, where].to(device).float()
-        said = [row_of[captions.subject_phrase(kept[row], generator)] for row in rows.tolist()]
+        rows = worlds.draw(batch, generator)
+        seen, look = ((features[rows].float() - mean) / std).to(device), flat[rows].to(device).float()
         jitter = 0.2 * torch.randn(seen.shape, generator=generator).to(device)
         embedding = model(seen + jitter, look)
         noisy = embedding + 0.15 * torch.randn(embedding.shape, generator=generator).to(device)
         feature_loss = functional.mse_loss(model.read_features(noisy), seen)
         latent_loss = functional.mse_loss(model.read_latents(noisy), look)
+        rows, embedding = rows[named[rows]], embedding[named[rows].to(device)]
+        said = [row_of[captions.name_of(worlds.records[row], generator)] for row in rows.tolist()]
         text = functional.normalize(model.read_sentence(sentences[said].to(device)), dim=-1)
         scale = model.log_temperature.clamp(max=3.4).exp()
         contrastive = contrastive_loss(scale * text @ functional.normalize(embedding, dim=-1).T, concepts[rows], nouns[rows])
@@ -126,14 +111,33 @@ def train(
         return loss, {name: float(value.detach()) for name, value in figures.items()}
 
     training.train("space", model, loss_of, work=work, steps=steps, peak_lr=1e-3, seed=seed, weight_decay=0.05)
-    starts = range(0, len(images), 512)
-
-    @torch.no_grad()
-    def embed(features: torch.Tensor, flat: torch.Tensor) -> torch.Tensor:
-        parts = [model(features[i : i + 512].to(device), flat[i : i + 512].to(device).float()).cpu() for i in starts]
-        return torch.cat(parts)
-
-    embeddings = torch.stack([embed(features[v], flat[v]) for v in range(len(features))])
-    torch.save(embeddings, work / "embeddings.pt")
     torch.save({k: v.cpu() for k, v in model.state_dict().items()} | {"mean": mean, "std": std}, work / "space.pt")
-    return embeddings
+    found = embeddings(work / "space.pt", features, latents)
+    torch.save(found, work / "embeddings.pt")
+    return found
+
+
+@torch.no_grad()
+def embeddings(path: Path, features: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+    """Embeddings (N, 320) by the trained space in ``path``, of features (N, f) and latents (N, 8, 16, 16)."""
+    state = torch.load(path, weights_only=True)
+    mean, std = state.pop("mean"), state.pop("std")
+    rotation = state.pop("rotation", torch.eye(DIM))
+    model = Space(features.shape[-1], latents[0].numel())
+    model.load_state_dict(state)
+    model.eval()
+    chunks = zip(features.split(512), latents.flatten(1).split(512), strict=True)
+    return torch.cat([model((seen.float() - mean) / std, look.float()) @ rotation for seen, look in chunks])
+
+
+def turn_towards(path: Path, found: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """Rotate a trained space (orthogonal Procrustes) so that its embeddings ``found`` (N, 320) lie near ``known`` (N, 320).
+
+    Embeddings of an earlier generation, for instance: what was trained on that can then go on from its weights. The rotation is
+    kept in ``path``; returns it, (320, 320).
+    """
+    left, _, right = torch.linalg.svd(found.double().T @ known.double())
+    state = torch.load(path, weights_only=True)
+    state["rotation"] = (state.get("rotation", torch.eye(DIM)).double() @ left @ right).float()
+    torch.save(state, path)
+    return (left @ right).float()

@@ -11,6 +11,7 @@ import json
 import platform
 import shutil
 import time
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -18,25 +19,46 @@ from diffusers import KandinskyV22Pipeline, KandinskyV22PriorPipeline, PriorTran
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionModelWithProjection
 
-from creativelib.pocket import autoencoder, checker, clip, corpus, decoder, judge, prior, space, training
+from creativelib.pocket import (
+    autoencoder,
+    checker_training,
+    clip,
+    corpus,
+    decoder,
+    judge,
+    pixels,
+    possible,
+    prior,
+    space,
+    training,
+    worlds,
+)  # fmt: skip
 
 # Steps of each stage. "cpu": what the shipped weights took on two cores (the decoder saw as many pictures in four runs);
 # "gpu": a guess at half an hour on one recent GPU, not yet tried; "test": seconds.
 BUDGETS = {
     "cpu": {
         "autoencoder": 8600, "space": 2000, "text": 1800, "image": 9000, "prior": 16000, "decoder": 60500, "pixels": 12000,
-        "checker-eyes": 1200, "checker": 2800,
+        "checker-eyes": 1200, "checker": 2800, "possible": 34000, "possible-held-out": 2000, "drawn": 6000, "dissolved": 4000,
     },
     "gpu": {
         "autoencoder": 30000, "space": 3000, "text": 6000, "image": 30000, "prior": 40000, "decoder": 120000, "pixels": 60000,
-        "checker-eyes": 8000, "checker": 8000,
+        "checker-eyes": 8000, "checker": 8000, "possible": 200000, "possible-held-out": 4000, "drawn": 20000, "dissolved": 4000,
     },
     "test": {
         "autoencoder": 2, "space": 2, "text": 2, "image": 2, "prior": 2, "decoder": 2, "pixels": 2,
-        "checker-eyes": 2, "checker": 2,
+        "checker-eyes": 2, "checker": 2, "possible": 8, "possible-held-out": 4, "drawn": 8, "dissolved": 8,
     },
 }  # fmt: skip
-STAGES = ("autoencoder", "space", "text-encoder", "image-encoder", "prior", "decoder", "pixels", "checker", "judge", "export")
+STAGES = (
+    "possible", "autoencoder", "space", "text-encoder", "image-encoder", "prior", "decoder", "pixels", "checker", "judge",
+    "export",
+)  # fmt: skip
+PARTS = {  # where each part lies in a shipped model
+    "movq": "decoder/movq", "unet": "decoder/unet", "prior": "prior/prior", "text_encoder": "prior/text_encoder",
+    "image_encoder": "prior/image_encoder", "tokenizer": "prior/tokenizer",
+}  # fmt: skip
+ENCODER_MARKS = ("quant_conv.weight", "quant_conv.bias")  # tell one autoencoder's latents from another's
 DEFAULTS = {
     "prior_steps": 5, "prior_guidance": 1.5, "decoder_steps": 15, "decoder_guidance": 2.5, "image_size": corpus.SIZE,
     "learning_rate": 2e-4,
@@ -62,21 +84,37 @@ def write_checksums(folder: Path) -> None:
     (folder / "SHA256SUMS").write_text("".join(lines))
 
 
-def export(work: Path, out: Path, provenance: dict) -> None:
+def load_part(kind: type, name: str, work: Path | None, warm: Path | None):
+    """The part ``name`` of ``PARTS`` from a work folder, or else from a shipped model, in float32."""
+    if work is not None and (work / name).is_dir():
+        part = kind.from_pretrained(work / name)
+    elif warm is not None:
+        part = kind.from_pretrained(warm / PARTS[name])
+    else:
+        raise FileNotFoundError(
+            f"There is no {name} in {work}: run the stages before this one, or start --warm from a shipped model"
+        )
+    return part.float() if isinstance(part, torch.nn.Module) else part
+
+
+def export(work: Path, out: Path, provenance: dict, warm: Path | None = None) -> None:
     """Write the shipped folders: ``prior/``, ``decoder/`` (diffusers pipelines), ``checker/``, ``judge/``, settings."""
     out.mkdir(parents=True, exist_ok=True)
+
+    def half(kind: type, name: str):
+        return load_part(kind, name, work, warm).half()
+
     prior_pipeline = KandinskyV22PriorPipeline(
-        prior=PriorTransformer.from_pretrained(work / "prior").half(),
-        image_encoder=CLIPVisionModelWithProjection.from_pretrained(work / "image_encoder").half(),
-        text_encoder=CLIPTextModelWithProjection.from_pretrained(work / "text_encoder").half(),
-        tokenizer=CLIPTokenizer.from_pretrained(work / "tokenizer"),
+        prior=half(PriorTransformer, "prior"),
+        image_encoder=half(CLIPVisionModelWithProjection, "image_encoder"),
+        text_encoder=half(CLIPTextModelWithProjection, "text_encoder"),
+        tokenizer=load_part(CLIPTokenizer, "tokenizer", work, warm),
         scheduler=prior.scheduler(),
         image_processor=clip.image_processor(),
     )
+    drawing = "movq-drawing" if (work / "movq-drawing").is_dir() else "movq"
     decoder_pipeline = KandinskyV22Pipeline(
-        unet=UNet2DConditionModel.from_pretrained(work / "unet").half(),
-        movq=VQModel.from_pretrained(work / "movq").half(),
-        scheduler=decoder.scheduler(),
+        unet=half(UNet2DConditionModel, "unet"), movq=half(VQModel, drawing), scheduler=decoder.scheduler()
     )
     for name, pipeline in {"prior": prior_pipeline, "decoder": decoder_pipeline}.items():
         shutil.rmtree(out / name, ignore_errors=True)
@@ -103,70 +141,157 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--budget", choices=BUDGETS, help="default: gpu on a GPU, else cpu")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, help="default: all, in order")
+    parser.add_argument("--warm", type=Path, help="a shipped model whose weights the stages start from (default: start anew)")
     parser.add_argument("--threads", type=int, help="CPU threads to use")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
-    device, work = options.device, options.work
-    budget = BUDGETS[options.budget or ("gpu" if device.startswith("cuda") else "cpu")]
-    images, records = corpus.load(work)
-    training_images = images[[i for i, record in enumerate(records) if record["split"] == "train"]]
+    budget = BUDGETS[options.budget or ("gpu" if options.device.startswith("cuda") else "cpu")]
+    training_run = Training(options.work, options.out, options.device, budget, options.warm, options.seed)
     for stage in options.stages:
         begun = time.monotonic()
         print(f"== {stage}", flush=True)
-        run_stage(stage, images, training_images, records, work, device, budget, options)
+        getattr(training_run, stage.replace("-", "_"))()
         print(f"== {stage}: {time.monotonic() - begun:.0f} s", flush=True)
 
 
-def run_stage(stage: str, images, training_images, records, work: Path, device: str, budget: dict, options) -> None:
-    """One stage; everything it needs from earlier stages is read from ``work``."""
-    seed = options.seed
-    if stage == "autoencoder":
-        model = autoencoder.train(training_images, work, device, budget["autoencoder"], seed=seed)
-        model.save_pretrained(work / "movq")
-    elif stage == "space":
-        movq = VQModel.from_pretrained(work / "movq").to(device, memory_format=torch.channels_last)
-        if not (work / "latents.pt").exists():
-            torch.save(torch.stack([autoencoder.encode(movq, view).cpu() for view in space.views(images)]), work / "latents.pt")
-        latents = torch.load(work / "latents.pt", weights_only=True)
-        space.train(images, records, latents, work, device, budget["space"], seed=seed)
-    elif stage == "text-encoder":
-        embeddings = torch.load(work / "embeddings.pt", weights_only=True)
-        clip.train_text_encoder(records, embeddings, work, device, budget["text"], seed=seed)
-    elif stage == "image-encoder":
-        embeddings = torch.load(work / "embeddings.pt", weights_only=True)
-        clip.train_image_encoder(images, records, embeddings, work, device, budget["image"], seed=seed)
-    elif stage == "prior":
-        embeddings = torch.load(work / "embeddings.pt", weights_only=True)
-        tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
-        text_encoder = CLIPTextModelWithProjection.from_pretrained(work / "text_encoder")
-        model = prior.train(records, embeddings, tokenizer, text_encoder, work, device, budget["prior"], seed=seed)
-        model.save_pretrained(work / "prior")
-    elif stage == "decoder":
-        embeddings = torch.load(work / "embeddings.pt", weights_only=True)
-        latents = torch.load(work / "latents.pt", weights_only=True)
-        grey = torch.zeros(1, 3, corpus.SIZE, corpus.SIZE)  # what diffusers' pipelines embed as *unconditional*
+class Training:
+    """One method a stage; everything that a stage needs of earlier ones is read from ``work``.
+
+    ``warm`` is a shipped model, or ``None``: the stages go on from its weights instead of starting anew, the space is turned
+    towards its image encoder's embeddings.
+    """
+
+    def __init__(self, work: Path, out: Path, device: str, budget: dict, warm: Path | None = None, seed: int = 0):
+        self.work, self.out, self.device, self.budget, self.warm, self.seed = work, out, device, budget, warm, seed
+        self.images, self.records = corpus.load(work)
+
+    @cached_property
+    def worlds(self) -> worlds.Worlds:
+        return worlds.load(self.work, self.images, self.records)
+
+    @cached_property
+    def latents(self) -> torch.Tensor:
+        """Of both worlds, (rows, 8, 16, 16) float16; made anew for another autoencoder."""
+        movq = self._part(VQModel, "movq").to(self.device, memory_format=torch.channels_last)
+
+        def encode(pictures):
+            with training.autocast(torch.device(self.device)), training.float32_norms(movq):
+                return autoencoder.encode(movq, pictures).cpu()
+
+        digest = hashlib.sha256(b"".join(movq.state_dict()[name].numpy().tobytes() for name in ENCODER_MARKS)).hexdigest()
+        return worlds.described(self.worlds, self.work / f"latents-{digest[:8]}", encode)
+
+    @property
+    def embeddings(self) -> torch.Tensor:
+        """Of both worlds in the space, (rows, 320)."""
+        return torch.load(self.work / "embeddings.pt", weights_only=True)
+
+    @property
+    def typical(self) -> tuple[list[dict], torch.Tensor]:
+        """The n training records of the corpus and their embeddings (views, n, 320)."""
+        records = training.training_split(self.records)[1]
+        return records, self.embeddings[: 2 * len(records)].unflatten(0, (2, len(records)))
+
+    @property
+    def zero(self) -> torch.Tensor:
+        """What the zero image, diffusers' *unconditional*, is embedded as, (1, 320); the same for all stages."""
+        if self.warm is None:
+            return torch.zeros(1, space.DIM)
+        encoder = self._warm(CLIPVisionModelWithProjection, "image_encoder")
         with torch.no_grad():
-            zero = CLIPVisionModelWithProjection.from_pretrained(work / "image_encoder")(pixel_values=grey).image_embeds
-        model = decoder.train(records, latents, embeddings, zero, work, device, budget["decoder"], seed=seed)
-        model.save_pretrained(work / "unet")
-    elif stage == "pixels":
-        model, (_, _, weights) = VQModel.from_pretrained(work / "movq"), training.training_split(records)
-        subspace = torch.linalg.qr(load_file(work / "coarse.safetensors")["weight"])[0]
-        model = autoencoder.train_decoder(model, training_images, weights, subspace, work, device, budget["pixels"], seed=seed)
-        model.save_pretrained(work / "movq")
-    elif stage == "checker":
-        features = torch.load(work / "features-lite0-view0.pt", weights_only=True)
-        steps = {"steps": budget["checker"], "eye_steps": budget["checker-eyes"]}
-        checker.train(images, records, features, work, device, **steps, seed=seed)
-    elif stage == "judge":
-        judge.train(images, records, work, device)
-    elif stage == "export":
-        provenance = {"device": describe(device), "torch": torch.__version__, "steps": steps_done(work), "seed": seed}
-        history = work / "history.txt"  # written by hand when a stage was not trained by one run of this command
+            return encoder(pixel_values=torch.zeros(1, 3, corpus.SIZE, corpus.SIZE)).image_embeds
+
+    def _part(self, kind: type, name: str):
+        """A trained part; where its stage was left out, that of the warm start."""
+        return load_part(kind, name, self.work, self.warm)
+
+    def _warm(self, kind: type, name: str):
+        return None if self.warm is None else load_part(kind, name, None, self.warm)
+
+    # --- the stages -------------------------------------------------------------------------------------------------------
+
+    def possible(self) -> None:
+        possible.make(self.work, self.budget["possible-held-out"], "held-out")
+        possible.make(self.work, self.budget["possible"], "train")
+
+    def autoencoder(self) -> None:
+        pictures = self.images[[i for i, record in enumerate(self.records) if record["split"] == "train"]]
+        warm = self._warm(VQModel, "movq")
+        model = autoencoder.train(pictures, self.work, self.device, self.budget["autoencoder"], seed=self.seed, warm=warm)
+        model.save_pretrained(self.work / "movq")
+
+    def space(self) -> None:
+        found = space.train(
+            self.worlds, worlds.features(self.worlds, self.work, 0), self.latents, self.work, self.device, self.budget["space"],
+            seed=self.seed,
+        )  # fmt: skip
+        if self.warm is not None:
+            rows = torch.arange(0, int(self.worlds.typical.sum()) // 2, 2)
+            known = clip.embed_images(self._warm(CLIPVisionModelWithProjection, "image_encoder"), self.worlds.pictures(rows))
+            found = found @ space.turn_towards(self.work / "space.pt", found[rows], known)
+            torch.save(found, self.work / "embeddings.pt")
+
+    def text_encoder(self) -> None:
+        warm = None
+        if self.warm is not None:
+            warm = self._warm(CLIPTokenizer, "tokenizer"), self._warm(CLIPTextModelWithProjection, "text_encoder")
+        clip.train_text_encoder(*self.typical, self.work, self.device, self.budget["text"], seed=self.seed, warm=warm)
+
+    def image_encoder(self) -> None:
+        warm = self._warm(CLIPVisionModelWithProjection, "image_encoder")
+        clip.train_image_encoder(
+            self.worlds, self.embeddings, self.zero, self.work, self.device, self.budget["image"], seed=self.seed, warm=warm
+        )
+
+    def prior(self) -> None:
+        tokenizer = self._part(CLIPTokenizer, "tokenizer")
+        encoder, warm = self._part(CLIPTextModelWithProjection, "text_encoder"), self._warm(PriorTransformer, "prior")
+        records, embeddings = self.typical
+        model = prior.train(
+            records, embeddings, tokenizer, encoder, self.work, self.device, self.budget["prior"], seed=self.seed, warm=warm
+        )
+        model.save_pretrained(self.work / "prior")
+
+    def decoder(self) -> None:
+        warm = self._warm(UNet2DConditionModel, "unet")
+        model = decoder.train(
+            self.worlds, self.latents, self.embeddings, self.zero, self.work, self.device, self.budget["decoder"],
+            seed=self.seed, warm=warm,
+        )  # fmt: skip
+        model.save_pretrained(self.work / "unet")
+
+    def pixels(self) -> None:
+        movq, unet = self._part(VQModel, "movq"), self._part(UNet2DConditionModel, "unet")
+        if not (self.work / "drawn.pt").exists():
+            rows = self.worlds.draw(self.budget["drawn"], training.step_generator(self.seed, 0))
+            coarse = load_file(self.work / "coarse.safetensors")
+            drawn = decoder.sample(
+                unet, coarse, self.embeddings[rows], self.zero, self.device, steps=DEFAULTS["decoder_steps"],
+                guidance=DEFAULTS["decoder_guidance"], seed=self.seed,
+            )  # fmt: skip
+            torch.save(drawn.half(), self.work / "drawn.pt")
+        drawn = torch.load(self.work / "drawn.pt", weights_only=True)
+        latents = self.latents
+        model = pixels.train(movq, self.worlds, latents, drawn, self.work, self.device, self.budget["pixels"], seed=self.seed)
+        model.save_pretrained(self.work / "movq-drawing")
+
+    def checker(self) -> None:
+        steps = {"steps": self.budget["checker"], "eye_steps": self.budget["checker-eyes"]}
+        features = worlds.features(self.worlds, self.work, 0)
+        checker_training.train(self.worlds, features, self.work, self.device, **steps, seed=self.seed)
+
+    def judge(self) -> None:
+        judge.train(self.worlds, self.work, self.device, self.budget["dissolved"], seed=self.seed)
+
+    def export(self) -> None:
+        provenance = {
+            "device": describe(self.device), "torch": torch.__version__, "steps": steps_done(self.work), "seed": self.seed
+        }  # fmt: skip
+        history = self.work / "history.txt"  # written by hand when a stage was not trained by one run of this command
         provenance["history"] = history.read_text().strip() if history.exists() else ""
-        export(work, options.out, provenance)
+        export(self.work, self.out, provenance, self.warm)
 
 
 def steps_done(work: Path) -> dict[str, int]:
