@@ -104,7 +104,7 @@ class Generator:
     @cached_property
     def coarse(self) -> dict[str, torch.Tensor] | None:
         """The matrix from embeddings to coarse latents, weight (c*h*w, d) and bias (c*h*w,), that Pocket Kandinsky's decoder
-        starts from; ``None`` for the published decoders, which start from noise.
+        starts from, and the range low and high (c*h*w,) that it may paint; ``None`` for the published decoders, which start from noise.
         """
         path = Path(self.source.decoder) / "coarse.safetensors"
         if not path.is_file():
@@ -260,6 +260,8 @@ class Generator:
             return {"generator": generators}
         channels = self.decoder_pipeline.movq.config.latent_channels
         painted = torch.nn.functional.linear(embeddings, self.coarse["weight"], self.coarse["bias"])
+        if "low" in self.coarse:  # the range of real latents: a matrix extrapolates without bound, and a search goes far
+            painted = painted.clamp(self.coarse["low"], self.coarse["high"])
         side = round((painted.shape[1] / channels) ** 0.5)
         painted = painted.unflatten(1, (channels, side, side))
         noise = torch.cat([torch.randn(1, *painted.shape[1:], generator=generator) for generator in generators]).to(painted)

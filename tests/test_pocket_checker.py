@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from creativelib.metrics.drawing import filled, loose_parts
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from creativelib.metrics.drawing import filled, loose_parts
 from creativelib.pocket import checker, checker_training, corpus, questions, spoilt, worlds
 from creativelib.pocket.autoencoder import to_tensor
 
