@@ -104,7 +104,8 @@ class Generator:
     @cached_property
     def coarse(self) -> dict[str, torch.Tensor] | None:
         """The matrix from embeddings to coarse latents, weight (c*h*w, d) and bias (c*h*w,), that Pocket Kandinsky's decoder
-        starts from, and the range low and high (c*h*w,) that it may paint; ``None`` for the published decoders, which start from noise.
+        starts from, and the range low and high (c*h*w,) that it may paint; ``None`` for the published decoders, which start
+        from noise.
         """
         path = Path(self.source.decoder) / "coarse.safetensors"
         if not path.is_file():
