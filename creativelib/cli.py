@@ -13,6 +13,7 @@ Its other imports stand inside of that function, so that ``creativelib --help`` 
 
 import importlib
 import sys
+import warnings
 
 from creativelib import __version__
 from creativelib.cli_arguments import Parser
@@ -38,7 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
     """
     try:
         chosen = build_parser().parse_args(arguments)
-        return chosen.run(chosen)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show
+            return chosen.run(chosen)
     except (ValueError, OSError) as error:
         message = str(error)
     except ModuleNotFoundError as error:
@@ -54,3 +57,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     print("creativelib: " + " ".join(message.split()), file=sys.stderr)
     return 2
+
+
+def _show(message, *_, **__) -> None:
+    """A warning as one line, without the source line that it came from."""
+    print("creativelib: warning: " + " ".join(str(message).split()), file=sys.stderr)

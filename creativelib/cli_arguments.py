@@ -5,7 +5,9 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-LARGEST_SEED = 2**32 - 1  # torch's CPU generator keeps 32 bits of a seed: larger ones would repeat smaller ones
+from creativelib.arguments import MOST_SEED
+
+MOST_SEEDS = 1000  # at once
 
 
 class Parser(argparse.ArgumentParser):
@@ -49,7 +51,7 @@ def real(least: float = -math.inf, *, above: bool = False) -> Callable[[str], fl
 
 def seed(text: str) -> int:
     """An argparse type: a seed."""
-    return whole(0, LARGEST_SEED)(text)
+    return whole(0, MOST_SEED)(text)
 
 
 def path(text: str) -> Path:
@@ -58,3 +60,28 @@ def path(text: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError as error:  # ~somebody
         raise argparse.ArgumentTypeError(f"got {text!r}; there is no such home folder") from error
+
+
+def seeds(text: str) -> tuple[int, ...]:
+    """An argparse type: several seeds, as ``0-4`` or ``1,5,9`` or both."""
+    found: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        between = range(seed(first), seed(last if dash else first) + 1)
+        found += between[: MOST_SEEDS + 1]
+    if not 0 < len(found) <= MOST_SEEDS or len(set(found)) < len(found):
+        allowed = f"different seeds, at most {MOST_SEEDS}, for example 0-4 or 1,5,9"
+        raise argparse.ArgumentTypeError(f"got {text!r}; give {allowed}")
+    return tuple(found)
+
+
+def named_number(names: tuple[str, ...]) -> Callable[[str], tuple[str, float | None]]:
+    """An argparse type: one of ``names``, alone or with a number: ``sum`` or ``sum=0.5``."""
+
+    def parse(text: str) -> tuple[str, float | None]:
+        name, equals, number = text.partition("=")
+        if name not in names:
+            raise argparse.ArgumentTypeError(f"got {text!r}; choose one of {', '.join(names)}, or {names[0]}=NUMBER and so on")
+        return name, real(0)(number) if equals else None
+
+    return parse

@@ -1,103 +1,164 @@
-"""``creativelib create vehicle``: runs the paper's method once and writes a picture and the run."""
+"""``creativelib create vehicle``: the paper's method once for each seed, kept in a folder that can be gone on with."""
 
 import argparse
-import tempfile
+import sys
+from dataclasses import fields, replace
 from pathlib import Path
 
-from creativelib.cli_arguments import path, seed, whole
+from creativelib.cli_arguments import named_number, path, real, seed, seeds, whole
+from creativelib.cli_request import OPTIONS, RULES, Request
 
-SPACE_NAMES = (
-    "lora",
-    "subject-token",
-    "adjective-token",
-    "lora+subject-token",
-    "embedding",
-)  # spaces.SPACES, not imported: slow
-DIMS = 50  # S2.1 of the paper
-COLUMNS = 6  # images a row of the figure
-CALIBRATION = 16  # plain pictures that set the checker's threshold
+SPACES = ("lora", "subject-token", "adjective-token", "lora+subject-token", "embedding")  # spaces.SPACES, not imported: slow
+LEAST_SAMPLES = 51  # one more than there are principal directions
 MOST_SAMPLES = 1_000_000  # of the baseline, 200 times the paper's: more is a slip of the keyboard
 
 
 def register(commands) -> None:
     """Add the command to ``commands``."""
-    create_parser = commands.add_parser("create", help="search for an untypical picture of a subject")
-    option = create_parser.add_argument
+    parser = commands.add_parser(
+        "create",
+        help="search for an untypical picture of a subject",
+        description="Search for an untypical picture of a subject. The folder keeps the run, its baseline and a picture; the "
+        "same command again goes on where it was interrupted, and a larger --steps goes further.",
+    )
+    option = parser.add_argument
     option("words", nargs="*", metavar="SUBJECT", help="what to draw, in any words: vehicle")
-    option("--subject", default=None, help="the same, as an option")
-    option("--space", default="lora", help=f"what is searched: {', '.join(SPACE_NAMES)} (default: lora)")
-    option("--steps", type=whole(1), default=50, help="steps of the search (default: 50)")
-    option("--seed", type=seed, default=0, help="another seed, another result (default: 0)")
-    option("--model", default=None, help="pocket, kandinsky-2.1, kandinsky-2.2 or a folder (default: pocket)")
+    option("--subject", help="the same, as an option")
     option("--out", type=path, default=Path("creative"), help="folder to write to (default: creative)")
-    option("--n", type=whole(DIMS + 1, MOST_SAMPLES), default=5000, help="baseline samples (default: 5000)")
-    option("--checker", default=None, help="'none', a folder or a hub id (default: the model's own)")
-    option("--device", default=None, help="cpu or cuda (default: cuda where there is one)")
+    option("--resume", action="store_true", help="go on with the run in --out, with its own settings; no SUBJECT is needed")
+    option("--force", action="store_true", help="replace another run that is in --out")
+    option("--steps", type=whole(1), default=50, help="steps of the search in all (default: 50)")
+    option("--seed", type=seed, help="another seed, another result (default: 0)")
+    option("--seeds", type=seeds, metavar="LIST", help="several runs on one baseline, in folders of their own: 0-4 or 1,5,9")
+    option("--model", help="pocket, kandinsky-2.1, kandinsky-2.2 or a folder (default: pocket)")
+    option("--device", help="cpu or cuda (default: cuda where there is one)")
     option("--quiet", action="store_true", help="no progress bars")
-    create_parser.set_defaults(run=create)
+
+    option = parser.add_argument_group("the search").add_argument
+    option("--space", help=f"what is searched: {', '.join(SPACES)} (default: lora)")
+    option("--rank", type=whole(1), help="of the LoRA (default: 10, as in the paper)")
+    option("--adjective", metavar="WORD", help="what the adjective token starts as (default: creative)")
+    option(
+        "--learning-rate", type=real(0, above=True), metavar="RATE", help="of AdamW (default: the model's; 1e-4 in the paper)"
+    )
+    option("--target", type=real(), metavar="NATS", help="stop at this surprise (default: none)")
+    kinds = "alternating[=THRESHOLD] or sum[=WEIGHT] (default: alternating, with the threshold that suits the model)"
+    option("--rule", type=named_number(tuple(RULES)), help=f"what a step minimises: {kinds}")
+    option("--checker", help="'none', a folder or a hub id (default: the model's own)")
+
+    option = parser.add_argument_group("the prior and its baseline").add_argument
+    option("--prior-steps", type=whole(2), metavar="STEPS", help="of the prior (default: the model's; 5 in the paper)")
+    option("--guidance", type=real(), help="of the prior; 1 or less turns it off (default: the model's)")
+    option("--n", type=whole(LEAST_SAMPLES, MOST_SAMPLES), help="baseline samples (default: 5000)")
+    option("--baseline-seed", type=seed, metavar="SEED", help="of the baseline samples (default: the first seed)")
+
+    option = parser.add_argument_group("what to keep away from").add_argument
+    what = "pictures that are not wanted, or the folder of a run whose result is not; may be given several times"
+    option("--cluster", action="append", default=[], type=path, metavar="FOLDER", help=what)
+    option("--alpha", type=real(0, above=True), help="strength of the clusters (default: 1)")
+    forms = ("repel", "literal", "bounded")
+    option("--form", choices=forms, help="how they push: repel, literal (Eq. 7 as printed) or bounded (default: repel)")
+    parser.set_defaults(run=create)
 
 
-def require_writable(folder: Path) -> None:
-    """Make ``folder`` and try to write in it, before minutes are spent."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OSError(f"out: cannot write to {folder} ({error.strerror}); choose another folder with --out") from error
+def read(arguments: argparse.Namespace) -> Request:
+    """What was asked for.
+
+    Raises:
+        ValueError: options that make no sense together, or no subject.
+    """
+    words = " ".join(arguments.words).strip()
+    subject = words if arguments.subject is None else arguments.subject.strip()
+    if words and arguments.subject is not None:
+        raise ValueError("subject: given twice; write it after 'create' or with --subject, not both")
+    if not any(character.isalnum() for character in subject) and (subject or not arguments.resume):
+        raise ValueError(f"subject: got {subject!r}; give a word or words, for example: creativelib create vehicle")
+    if arguments.resume and arguments.force:
+        raise ValueError("resume: go on with the run in the folder, or replace it by --force, not both")
+    if arguments.seeds and arguments.seed is not None:
+        raise ValueError("seeds: give --seed or --seeds, not both")
+    if arguments.space not in (None, *SPACES):
+        raise ValueError(f"space: got {arguments.space!r}; choose one of {', '.join(SPACES)}")
+    space = arguments.space or (None if arguments.resume else SPACES[0])
+    for name in ("rank", "adjective"):
+        if getattr(arguments, name) is not None and space is not None and OPTIONS.get(space) != name:
+            having = [one for one, own in OPTIONS.items() if own == name]
+            raise ValueError(f"{name}: the space {space!r} has none; leave it out, or choose --space {' or '.join(having)}")
+    rule, number = arguments.rule or (None, None)
+    given = {field.name: getattr(arguments, field.name, None) for field in fields(Request)}
+    first = arguments.seeds[0] if arguments.seeds and arguments.baseline_seed is None else arguments.baseline_seed
+    given |= {"subject": subject or None, "rule": rule, "rule_number": number, "baseline_seed": first}
+    return Request(**{**given, "clusters": tuple(arguments.cluster)})
 
 
 def create(arguments: argparse.Namespace) -> int:
     """The command ``create``; returns the exit code. Raises ValueError or OSError with one clear sentence."""
-    subject = " ".join(arguments.words).strip() if arguments.subject is None else arguments.subject.strip()
-    if arguments.words and arguments.subject is not None:
-        raise ValueError("subject: given twice; write it after 'create' or with --subject, not both")
-    if not any(character.isalnum() for character in subject):
-        raise ValueError(f"subject: got {subject!r}; give a word or words, for example: creativelib create vehicle")
-    if arguments.space not in SPACE_NAMES:
-        raise ValueError(f"space: got {arguments.space!r}; choose one of {', '.join(SPACE_NAMES)}")
-    require_writable(arguments.out)
+    request = read(arguments)
+    asked = {arguments.out: request}
+    if arguments.seeds:
+        asked = {arguments.out / f"seed-{one}": replace(request, seed=one) for one in arguments.seeds}
 
-    import torch
+    from creativelib.creation import Studio
+    from creativelib.run_folder import find_run
 
-    from creativelib.figures import before_after
-    from creativelib.generator import load_generator, positive_prompt
-    from creativelib.prior_sampling import sample_prior
-    from creativelib.pullback import load_checker
-    from creativelib.run import CreativeRun
-    from creativelib.seeds import derive_seed
-    from creativelib.spaces import make_space
-    from creativelib.typicality import TypicalityModel
+    model = arguments.model
+    if arguments.resume and model is None:
+        kept = find_run(next(iter(asked))) or {}
+        model = kept.get("origin")
+    studio = Studio(model, arguments.device, progress=not arguments.quiet)
+    for folder, one in asked.items():
+        code = create_one(studio, one, folder, arguments)
+        if code:
+            return code
+    return 0
 
-    progress, prompt = not arguments.quiet, positive_prompt(subject)
-    generator = load_generator(arguments.model, device=arguments.device)
-    chosen = arguments.checker or generator.source.checker
-    checker = load_checker(chosen, device=generator.device) if chosen not in (None, "none") else None
-    space = make_space(arguments.space, generator, subject, arguments.seed)
-    dims = min(DIMS, generator.embedding_dim // 2)  # half only matters for models far smaller than the published
-    baseline = sample_prior(generator, prompt, n=arguments.n, seed=arguments.seed, progress=progress)
-    if checker is not None:
-        plain = generator.decode(baseline.embeddings[:CALIBRATION], prompt=prompt, seed=arguments.seed)
-        checker = checker.calibrated(plain, subject)
-    typicality = TypicalityModel.fit(baseline.embeddings, dims=dims, provenance=baseline.provenance)
-    run = CreativeRun(generator, subject, space, typicality, checker=checker, seed=arguments.seed)
-    interrupted = False
-    try:
-        run.run(arguments.steps, progress=progress, folder=arguments.out)
-    except KeyboardInterrupt:
-        interrupted = True
 
-    seeds = [derive_seed(arguments.seed, "figure", column) for column in range(COLUMNS)]
-    pairs = [run.sample(seeds, step) for step in (0, run.result_step)]
-    images = [generator.decode(embeddings, prompt=prompt, seed=seeds) for embeddings in pairs]
-    surprises = [typicality.surprise(embeddings).tolist() for embeddings in pairs]
-    title = f"{subject}: {run.result_step} steps in the space {space.name!r}, {generator.name}, seed {arguments.seed}"
-    before_after(*images, *surprises, title=title).savefig(arguments.out / "before_after.png", dpi=150)
-    before, after = (torch.tensor(values).mean().item() for values in surprises)
-    print(f"surprise {before:.1f} -> {after:.1f} nats after {run.result_step} of {arguments.steps} steps; see {arguments.out}")
+def create_one(studio, request: Request, folder: Path, arguments: argparse.Namespace) -> int:
+    """One run in its folder, and its picture; returns the exit code."""
+    from creativelib.creation import draw
+    from creativelib.run_folder import hold
+
+    with hold(folder):
+        run = None if arguments.force else studio.open(request, folder, resume=arguments.resume)
+        if run is None and arguments.resume:
+            raise ValueError(f"resume: there is no run in {folder}; say what to create, or where it is with --out")
+        if run is None:
+            run = studio.make(request, folder, arguments.steps)
+        elif run.steps:
+            print(f"{folder} holds this run: going on after {run.steps} steps")
+        interrupted = False
+        try:
+            persist(lambda: run.run(arguments.steps, progress=not arguments.quiet, folder=folder, force=arguments.force))
+        except KeyboardInterrupt:
+            interrupted = True
+        before, after = persist(lambda: draw(run, folder))
+    print(f"surprise {before:.1f} -> {after:.1f} nats after {run.result_step} of {arguments.steps} steps; see {folder}")
     if run.stopped == "checker":
         refused = run.history[-1]["check"]
         print(f"the checker ended the search at step {run.steps} (P(yes) {refused:.2f}); step {run.result_step} is shown")
+    elif run.stopped == "no answer":
+        print(f"the checker's answer at step {run.steps} was no number; step {run.result_step} is shown; again asks it again")
     elif run.stopped == "not finite":
         print(f"the search ended at step {run.steps}: the loss was no longer finite; a lower learning rate helps")
+    elif run.stopped == "target":
+        print(f"the search ended at step {run.steps}: it reached its target")
     return 130 if interrupted else 0
+
+
+def persist(write):
+    """``write()``, again and again while the disk is full and somebody is there to make room.
+
+    Raises:
+        OSError: it cannot be written, and nobody is there or it is no matter of room.
+    """
+    from creativelib.loading import disk_is_full
+
+    while True:
+        try:
+            return write()
+        except OSError as error:
+            if not (sys.stdin.isatty() and disk_is_full(error)):
+                raise
+            print("creativelib: " + " ".join(str(error).split()), file=sys.stderr)
+            print("Free some space there, then press Enter to write it again (Ctrl-C gives up).", file=sys.stderr)
+            input()

@@ -3,7 +3,6 @@
 Pocket Kandinsky, Kandinsky 2.1 and Kandinsky 2.2 load through the same classes and run through the same code.
 """
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -271,7 +270,7 @@ class Generator:
 
 
 def load_generator(
-    name: str | Path | None = None,
+    name: str | Path | Source | None = None,
     *,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
@@ -281,18 +280,19 @@ def load_generator(
 
     Args:
         name: ``"pocket"``, ``"kandinsky-2.1"``, ``"kandinsky-2.2"``, or a folder that holds ``prior/`` and ``decoder/``
-            (and, if it likes, ``generator.json`` with the fields of ``Settings``). By default the environment variable
-            ``CREATIVELIB_MODEL``, else ``"pocket"``.
+            (and, if it likes, ``generator.json`` with the fields of ``Settings``), or what ``find_source`` gave. By default
+            the environment variable ``CREATIVELIB_MODEL``, else ``"pocket"``.
         device: CUDA where there is one, else the CPU.
         dtype: of image encoder and decoder: float16 on CUDA, else float32.
         revisions: hub commits of prior and decoder, for the published checkpoints; see ``Source``.
 
     Raises:
-        ValueError: unknown name. OSError: files are missing, or the hub cannot be reached.
+        ValueError: unknown name, or no such device here. OSError: files are missing, damaged or of another kind, or the hub
+            does not give them; the message says which and why.
     """
     device = find_device(device)
     dtype = dtype or (torch.float16 if device.type == "cuda" else torch.float32)
-    source = find_source(str(name or os.environ.get("CREATIVELIB_MODEL") or "pocket"), revisions)
+    source = name if isinstance(name, Source) else find_source(name, revisions)
     return Generator(source, _load_pipeline(source.prior, source.prior_revision, PRIOR_PARTS), device, dtype)
 
 

@@ -156,15 +156,24 @@ def _cached_folder(where: str, index: str, revision: str) -> Path | None:
 # --- causes -----------------------------------------------------------------------------------------------------------
 
 
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """An error and those that it came from, the first last."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def disk_is_full(error: BaseException) -> OSError | None:
+    """The error in the chain that says that a disk is full, or one's share of it is used up; ``None`` if none does."""
+    full = (errno.ENOSPC, errno.EDQUOT)
+    return next((one for one in chain(error) if isinstance(one, OSError) and one.errno in full), None)
+
+
 def first_cause(error: BaseException) -> str:
     """What began a chain of errors, in one line of at most 200 characters."""
-    while True:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            return f"the disk is full ({error.filename or error.strerror}); free some space"
-        before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-        if before is None:
-            break
-        error = before
+    if full := disk_is_full(error):
+        return f"the disk is full ({full.filename or full.strerror}); free some space"
+    *_, error = chain(error)
     line = " ".join((str(error).strip() or type(error).__name__).split())
     return line if len(line) <= 200 else line[:199] + "…"
 

@@ -55,17 +55,19 @@ PUBLISHED = {
 }
 
 
-def find_source(name: str, revisions: Sequence[str] | None = None) -> Source:
+def find_source(name: str | Path | None = None, revisions: Sequence[str] | None = None) -> Source:
     """The source of a published model, of the shipped one, or of a folder with ``prior/`` and ``decoder/``.
 
     Args:
-        name: ``"pocket"``, a key of ``PUBLISHED``, or a folder (``~`` is the home folder).
+        name: ``"pocket"``, a key of ``PUBLISHED``, or a folder (``~`` is the home folder); by default the environment
+            variable ``CREATIVELIB_MODEL``, else ``"pocket"``.
         revisions: hub commits of prior and decoder; by default ``CREATIVELIB_REVISIONS``, else ``"main"``.
 
     Raises:
         ValueError: unknown name, revisions that are not two, or a ``generator.json`` that says something else.
         FileNotFoundError: the shipped model is not there.
     """
+    name = str(name or os.environ.get("CREATIVELIB_MODEL") or "pocket")
     if name in PUBLISHED:
         pinned = revisions or [part for part in os.environ.get("CREATIVELIB_REVISIONS", "").split(",") if part]
         if not pinned:

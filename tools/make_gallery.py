@@ -8,15 +8,17 @@ from pathlib import Path
 
 from PIL import Image
 
+from creativelib.cli_arguments import path
+
 SUBJECTS = ("building", "vehicle", "alien", "fruit", "handbag", "chair", "pet", "dinosaur", "mushroom", "red fish", "lantern")
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=ROOT / "gallery", help="folder (default: %(default)s)")
+    parser.add_argument("--out", type=path, default=ROOT / "gallery", help="folder (default: %(default)s)")
     parser.add_argument(
-        "--runs", type=Path, default=ROOT / "build" / "gallery", help="where the runs go (default: %(default)s)"
+        "--runs", type=path, default=ROOT / "build" / "gallery", help="where the runs go (default: %(default)s)"
     )
     parser.add_argument("--seed", default="0")
     options = parser.parse_args()
@@ -29,7 +31,7 @@ def main() -> None:
     ]
     for subject in SUBJECTS:
         folder = options.runs / subject.replace(" ", "-")
-        options_of_run = ["--seed", options.seed, "--out", str(folder), "--quiet"]
+        options_of_run = ["--seed", options.seed, "--out", str(folder), "--force", "--quiet"]
         command = [sys.executable, "-m", "creativelib", "create", subject, *options_of_run]
         said = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout.split("; see")[0]
         picture = Image.open(folder / "before_after.png").convert("RGB")

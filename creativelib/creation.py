@@ -1,0 +1,200 @@
+"""How ``creativelib create`` answers a request: runs of the paper's method, each in a folder of its own.
+
+A folder keeps the run (see ``run_folder``), the samples of its baseline (``baseline.safetensors``) and the picture. It answers
+to the same request again by going on, and to another one by a refusal that names what differs.
+"""
+
+import io
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from creativelib import storage
+from creativelib.cli_request import OPTIONS, RULES, Request
+from creativelib.directions import NegativeCluster
+from creativelib.figures import before_after
+from creativelib.generator import Generator, load_generator, positive_prompt
+from creativelib.prior_sampling import PriorSamples, sample_prior
+from creativelib.pullback import RULES as RULE_CLASSES
+from creativelib.pullback import YesNoChecker, load_checker
+from creativelib.run import CreativeRun
+from creativelib.run_folder import differences, find_run
+from creativelib.seeds import derive_seed
+from creativelib.sources import find_source
+from creativelib.spaces import make_space
+from creativelib.typicality import TypicalityModel
+
+DIMS = 50  # S2.1 of the paper
+COLUMNS = 6  # images a row of the picture
+CALIBRATION_IMAGES = 64  # plain pictures that set the checker's threshold
+CHECK_EVERY = 25  # steps, section 5.3 of the paper
+CLUSTER_SAMPLES = 100  # of a run whose result is not wanted
+PICTURE, DPI = "before_after.png", 150
+
+
+class Studio:
+    """What the runs of one command have in common: the generator, the checker, and what was computed of a baseline.
+
+    Args:
+        model, device: as ``load_generator`` takes them.
+        progress: show bars.
+    """
+
+    def __init__(self, model: str | None = None, device: str | None = None, *, progress: bool = True):
+        self.source, self.device, self.progress = find_source(model), device, progress
+        self._baselines: dict[str, PriorSamples] = {}
+        self._checkers: dict[str, YesNoChecker] = {}
+
+    @cached_property
+    def generator(self) -> Generator:
+        """The generator, loaded when it is first needed."""
+        return load_generator(self.source, device=self.device)
+
+    # --- a run in its folder ------------------------------------------------------------------------------------------
+
+    def open(self, request: Request, folder: Path, *, resume: bool = False) -> CreativeRun | None:
+        """The run that is kept in ``folder`` if it answers ``request``, ready to go on; ``None`` where there is none.
+
+        Args:
+            resume: what was not said is as it is in the folder, and another target may be said.
+
+        Raises:
+            ValueError: the run there is another one; names what differs. OSError: it cannot be read.
+        """
+        facts = find_run(folder)
+        if facts is None:
+            return None
+        saved = Request.answered_by(facts["settings"]).said()
+        said = request.said() if resume else request.completed(self.source).said()
+        keys = [key for key in said if not (resume and key == "target")]
+        keys += [] if resume else ["target", "clusters"]
+        differing = differences({key: saved.get(key) for key in keys}, {key: said.get(key) for key in keys})
+        if facts["settings"]["model"] != self.source.name:
+            differing.insert(0, f"model is {facts['settings']['model']!r}, not {self.source.name!r}")
+        if differing:
+            raise ValueError(
+                f"out: {folder} holds another run: {'; '.join(differing)}; choose another folder with --out, or replace that "
+                "run by --force"
+            )
+        checker, kept = None, facts["settings"]["checker"]
+        if kept is not None:
+            checker = _with_threshold(self.checker(request.checker or self.source.checker), kept["threshold"])
+        run = CreativeRun.load(folder, generator=self.generator, checker=checker)
+        return run.aim(request.target) if resume and request.target is not None else run
+
+    def make(self, request: Request, folder: Path, steps: int) -> CreativeRun:
+        """A new run for ``request``; the baseline is kept in ``folder``, and taken from there if it is the same."""
+        request, generator = request.completed(self.source), self.generator
+        prompt = positive_prompt(request.subject)
+        space = make_space(request.space, generator, request.subject, request.seed, **_options(request))
+        baseline = self.baseline(request, prompt, folder)
+        dims = min(DIMS, generator.embedding_dim // 2)  # half only matters for models far smaller than the published
+        typicality = TypicalityModel.fit(baseline.embeddings, dims=dims, provenance=baseline.provenance)
+        number = () if request.rule_number is None else (request.rule_number,)
+        plain_rule = request.rule == "alternating" and not number  # with the threshold that suits the model
+        return CreativeRun(
+            generator,
+            request.subject,
+            space,
+            typicality,
+            rule=None if plain_rule else RULE_CLASSES[RULES[request.rule]](*number),
+            checker=self.calibrated(request, baseline, prompt, steps),
+            clusters=[self.cluster(where, typicality, request) for where in request.clusters],
+            seed=request.seed,
+            learning_rate=request.learning_rate,
+            prior_steps=request.prior_steps,
+            guidance=request.guidance,
+            check_every=CHECK_EVERY,
+            target=request.target,
+        )
+
+    # --- its parts ----------------------------------------------------------------------------------------------------
+
+    def baseline(self, request: Request, prompt: str, folder: Path) -> PriorSamples:
+        """The baseline of section 5.1, sampled once for all runs of the command, and kept in ``folder``."""
+        wanted = {
+            "model": self.generator.name,
+            "weights": self.generator.weights["prior"],
+            "prompt": prompt,
+            "steps": request.prior_steps,
+            "guidance": request.guidance,
+            "seed": request.baseline_seed,
+            "n": request.n,
+        }
+        path, key = folder / "baseline", repr(wanted)
+        try:
+            return PriorSamples.load(path, **wanted)
+        except (FileNotFoundError, ValueError):  # none, of something else, or damaged: made anew
+            pass
+        if key not in self._baselines:
+            self._baselines[key] = sample_prior(
+                self.generator,
+                prompt,
+                n=request.n,
+                steps=request.prior_steps,
+                guidance=request.guidance,
+                seed=request.baseline_seed,
+                progress=self.progress,
+            )
+        self._baselines[key].save(path)
+        return self._baselines[key]
+
+    def checker(self, name: str) -> YesNoChecker:
+        """A checker by folder or hub id, loaded once."""
+        if name not in self._checkers:
+            self._checkers[name] = load_checker(name, device=self.generator.device)
+        return self._checkers[name]
+
+    def calibrated(self, request: Request, baseline: PriorSamples, prompt: str, steps: int) -> YesNoChecker | None:
+        """The checker with a threshold that plain pictures of this generator pass as often as a run of ``steps`` asks."""
+        if request.checker == "none":
+            return None
+        key = repr((request.checker, sorted(baseline.provenance.items()), steps))
+        if key not in self._checkers:
+            checker, count = self.checker(request.checker), min(CALIBRATION_IMAGES, len(baseline.embeddings))
+            plain = self.generator.decode(baseline.embeddings[:count], prompt=prompt, seed=request.baseline_seed)
+            self._checkers[key] = checker.calibrated(plain, request.subject)
+        return self._checkers[key]
+
+    def cluster(self, where: Path, typicality: TypicalityModel, request: Request) -> NegativeCluster:
+        """What to keep away from: the pictures in a folder, or what a run in a folder found."""
+        options = {"name": where.resolve().name, "alpha": request.alpha, "form": request.form}
+        if find_run(where) is None:
+            return NegativeCluster.from_folder(self.generator, where, typicality, **options)
+        other = CreativeRun.load(where, generator=self.generator)
+        seeds = [derive_seed(0, "negative", index) for index in range(CLUSTER_SAMPLES)]
+        facts = {"source": "run", "subject": other.subject, "run_seed": other.seed, "step": other.result_step, "seed": 0}
+        return NegativeCluster.fit(typicality, other.sample(seeds).cpu(), provenance=facts, **options)
+
+
+def _options(request: Request) -> dict:
+    """The options of the request's space that other spaces do not have."""
+    name = OPTIONS.get(request.space)
+    return {name: getattr(request, name)} if name else {}
+
+
+def _with_threshold(checker: YesNoChecker, threshold: float) -> YesNoChecker:
+    """The same checker with the threshold that a run was begun with."""
+    return YesNoChecker(checker.model, checker.processor, threshold=threshold, question=checker.question)
+
+
+def draw(run: CreativeRun, folder: Path) -> tuple[float, float]:
+    """Write the picture of ``run`` into ``folder``: the frozen model's own drawings above, those of the result below.
+
+    Returns:
+        Mean surprise of either row, in nats.
+    """
+    seeds = [derive_seed(run.seed, "figure", column) for column in range(COLUMNS)]
+    pairs = [run.default(seeds), run.sample(seeds)]
+    images: list[list[Image.Image]] = [
+        run.generator.decode(embeddings, prompt=positive_prompt(run.subject), seed=seeds) for embeddings in pairs
+    ]
+    surprises = [run.typicality.surprise(embeddings) for embeddings in pairs]
+    title = f"{run.subject}: {run.result_step} steps in the space {run.space.name!r}, {run.generator.name}, seed {run.seed}"
+    picture = io.BytesIO()
+    before_after(*images, *(values.tolist() for values in surprises), title=title).savefig(picture, format="png", dpi=DPI)
+    storage.replace(folder / PICTURE, lambda temporary: temporary.write_bytes(picture.getvalue()))
+    before, after = (float(torch.as_tensor(values).mean()) for values in surprises)
+    return before, after
