@@ -2,6 +2,7 @@
 #   TORCH=auto|cpu|cuda     which build of PyTorch (auto: CUDA where an NVIDIA card works, else CPU)
 #   TORCH_INDEX_URL=...     where pip shall look for it
 #   PYTHON=...              the Python (3.11 or newer) that makes .venv
+#   JOBS=...                how many tests run at once (default: one a core, 8 at most; each takes about 1.5 GB)
 #   LAB=...                 what to tell JupyterLab, for example LAB='--no-browser --port=9000', or as root LAB=--allow-root
 
 PYTHON_CHOSEN := $(PYTHON)
@@ -15,7 +16,12 @@ OMP_WAIT_POLICY ?= passive
 export PYTHON_CHOSEN TORCH TORCH_INDEX_URL OMP_WAIT_POLICY
 
 RUN := .venv/bin/python
-NBVAL := --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg -p no:cacheprovider
+# Unit tests and notebooks in one pool: a file or a notebook at a time on each core, the long ones first (tests/conftest.py),
+# with one thread each, and the notebooks with their short settings (creativelib/quick.py).
+JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ $$n -gt 8 ] && echo 8 || echo $$n)
+POOL := -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 10
+NBVAL := --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg --nbval-kernel-startup-timeout 300 \
+	-p no:cacheprovider
 
 .DEFAULT_GOAL := help
 .PHONY: help setup figures notebooks test lab lint bench gallery pocket-corpus pocket pocket-evaluate lock clean
@@ -34,8 +40,7 @@ notebooks: setup ## run every notebook and keep the outputs in it, as they are c
 	@$(RUN) tools/run_notebooks.py --keep
 
 test: setup ## run the unit tests and check the notebooks
-	$(RUN) -m pytest tests
-	@if [ -d notebooks ]; then set -x; $(RUN) -m pytest $(NBVAL) notebooks; else echo "There is no folder notebooks/: none checked."; fi
+	CREATIVELIB_QUICK=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) -m pytest $(POOL) $(NBVAL) tests notebooks
 
 lab: setup ## open the notebooks in JupyterLab
 	@if [ "$$(id -u)" = 0 ] && [ -z "$(LAB)" ]; then echo "make lab: as root (in a container): make lab LAB=--allow-root"; fi

@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 import creativelib
+from creativelib.quick import SWITCH, is_quick
 
 OLDEST_PYTHON = (3, 11)
 FREE_MEMORY = 2.0  # GiB: the shipped model, its decoder and a run, with room to spare
@@ -68,6 +69,7 @@ def check_environment() -> Report:
         *check_kernel(Path(sys.prefix), ROOT / ".venv"),
         *check_packages(_requirements()),
         *check_threads(creativelib.torch_came_first),
+        *check_quick(),
         *_check_installed_torch(),
         *_check_installed_model(),
         *check_memory(_free_memory()),
@@ -142,6 +144,17 @@ def check_threads(torch_came_first: bool) -> list[Finding]:
         return []
     what = "PyTorch was loaded before creativelib, so its threads spin while they wait: slow beside any busy program"
     return [Finding("warning", what, "restart Python and import creativelib before torch, or set OMP_WAIT_POLICY=passive")]
+
+
+def check_quick() -> list[Finding]:
+    """Whether the notebooks take the short settings of the automatic checks."""
+    try:
+        if not is_quick():
+            return []
+    except ValueError as error:
+        return [Finding("error", str(error), f"unset {SWITCH}")]
+    what = f"{SWITCH}=1: notebooks take the short settings of the automatic checks, and show less than their text says"
+    return [Finding("warning", what, f"unset {SWITCH}")]
 
 
 def check_model(folder: Path) -> list[Finding]:

@@ -193,4 +193,5 @@ class Labelling(anywidget.AnyWidget):
     def _repr_mimebundle_(self, **kwargs) -> tuple[dict, dict]:
         self.refresh()
         data, metadata = super()._repr_mimebundle_(**kwargs)
-        return {**data, "text/plain": f"Labelling: {self.progress()}", "image/png": png(self.picture())}, metadata
+        words = f"Labelling: {self.progress()}"
+        return {**data, "text/plain": words, "image/png": png(self.picture())}, {**metadata, "image/png": {"alt": words}}

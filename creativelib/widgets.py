@@ -81,8 +81,13 @@ class Filmstrip:
         slider.observe(moved, names="value")
         return ipywidgets.VBox([slider, picture, note])
 
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
+    def description(self) -> str:
+        """The strip in words: a text alternative, for who cannot see it."""
+        notes = ", ".join(self.notes[iteration] or f"iteration {iteration}" for iteration in self.frames)
+        return f"A strip of {len(self.frames)} pictures, from left to right: {notes}."
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
         bundle = dict(self.widget()._repr_mimebundle_())
         bundle["text/plain"] = f"Filmstrip of iterations {list(self.frames)}"
         bundle["image/png"] = png(self.strip())
-        return bundle
+        return bundle, {"image/png": {"alt": self.description()}}

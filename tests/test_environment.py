@@ -38,6 +38,7 @@ def healthy(model, monkeypatch):
     monkeypatch.setattr(environment, "_free_memory", lambda: 8.0)
     monkeypatch.setattr(environment, "_check_installed_torch", lambda: [])
     monkeypatch.setattr(environment.creativelib, "torch_came_first", False)
+    monkeypatch.delenv("CREATIVELIB_QUICK", raising=False)
     monkeypatch.setattr(environment.shutil, "disk_usage", lambda path: psutil.disk_usage("/")._replace(free=2**34))
 
 

@@ -1,5 +1,6 @@
 """The tests catch what they are for: the package is broken on purpose, in a copy, and the tests of that part must go red."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -95,12 +96,26 @@ MUTATIONS = {
 }
 
 
-def run_tests(folder: Path, files: list[str]) -> subprocess.CompletedProcess:
-    """The named test files against the copy of the package in ``folder``, which comes first on Python's path."""
-    paths = [str(ROOT / "tests" / name) for name in files]
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *paths]
-    environment = os.environ | {"CREATIVELIB_DATA": str(ROOT / "data"), "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+class Runner:
+    """Sends tests to ``mutants.py`` and keeps which of them went red."""
+
+    def __init__(self):
+        variables = {"CREATIVELIB_DATA": str(ROOT / "data"), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+        variables["OBJC_DISABLE_INITIALIZE_FORK_SAFETY"] = "YES"  # macOS
+        command = [sys.executable, str(ROOT / "tests" / "mutants.py")]
+        self.server = subprocess.Popen(command, env=os.environ | variables, stdin=-1, stdout=-1, text=True)
+        self.red = set()
+
+    def run(self, copy: Path, names: list[str]) -> dict:
+        print(json.dumps([str(copy), names]), file=self.server.stdin, flush=True)
+        return json.loads(self.server.stdout.readline())
+
+
+@pytest.fixture(scope="module")
+def runner():
+    runner = Runner()
+    yield runner
+    runner.server.communicate()  # no more lines: it ends
 
 
 @pytest.fixture
@@ -109,18 +124,21 @@ def copy(tmp_path):
     return tmp_path
 
 
-def test_an_unbroken_copy_is_green(copy):
-    done = run_tests(copy, sorted({name for *_, tests in MUTATIONS.values() for name in tests.split()}))
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-
-
 @pytest.mark.parametrize("name", MUTATIONS)
-def test_a_broken_package_turns_the_tests_red(name, copy):
+def test_a_broken_package_turns_the_tests_red(name, copy, runner):
     module, code, mutated, tests = MUTATIONS[name]
     path = copy / "creativelib" / module
     text = path.read_text()
     assert text.count(code) == 1, f"{module} no longer has {code!r} once; bring this list up to date"
     path.write_text(text.replace(code, mutated))
-    done = run_tests(copy, tests.split())
-    assert done.returncode == 1, done.stdout[-2000:] + done.stderr[-2000:]  # 1: tests failed; others: they did not run
-    assert "AssertionError" in done.stdout or "Failed:" in done.stdout, done.stdout[-2000:]
+    done = runner.run(copy, tests.split())
+    assert done["status"] == 1, done["text"][-2000:]  # 1: tests failed; others: they did not run
+    assert "AssertionError" in done["text"] or "Failed:" in done["text"], done["text"][-2000:]
+    runner.red.update(done["failed"])
+
+
+def test_what_went_red_is_green_on_an_unbroken_copy(copy, runner):
+    if not runner.red:
+        pytest.skip("no broken copy was tested before this")
+    done = runner.run(copy, sorted(name.removeprefix("tests/") for name in runner.red))
+    assert done["status"] == 0, done["text"][-2000:]

@@ -7,6 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import run_notebooks
+from bs4 import BeautifulSoup
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -31,6 +32,46 @@ def test_notebook_is_executed_light_and_without_widget_state(path):
     assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
     stubs, solutions = (sum(tag in cell.metadata.get("tags", []) for cell in code) for tag in ("exercise", "solution"))
     assert stubs == solutions >= 1
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_picture_has_a_text_alternative(path):
+    notebook = nbformat.read(path, as_version=4)
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
+    texts = [output.metadata.get("image/png", {}).get("alt", "") for output in pictures]
+    assert all(len(text.split()) >= 12 for text in texts) and len(set(texts)) == len(texts)
+    committed = notebook.copy()
+    assert run_notebooks.describe(notebook) == [] and notebook == committed  # the cells say the same as their outputs
+
+
+def test_the_page_has_text_alternatives_a_title_and_a_language():
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# 07 · A <title>")])
+    dot = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII="
+    for metadata in ({"alt": 'A "dot", & no <more>'}, {}):
+        picture = nbformat.v4.new_output("display_data", {"image/png": dot})
+        notebook.cells.append(nbformat.v4.new_code_cell("dot", metadata=metadata, outputs=[picture]))
+    assert run_notebooks.describe(notebook) == [3]
+    del notebook.cells[-1]
+    page = BeautifulSoup(run_notebooks.page(notebook, "07_dots", ROOT), "html.parser")
+    assert [image["alt"] for image in page.find_all("img")] == ['A "dot", & no <more>']
+    assert page.title.text == "07 · A <title>" and page.html["lang"] == "en"
+
+
+def test_another_kernel_of_that_name_is_not_taken(tmp_path, monkeypatch):
+    folder = tmp_path / "kernels" / "python3"
+    folder.mkdir(parents=True)
+    (folder / "kernel.json").write_text('{"argv": ["false"], "display_name": "other", "language": "python"}')
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("import sys; print(sys.executable)")])
+    assert run_notebooks.execute(notebook, tmp_path, 60) == ""
+    assert notebook.cells[0].outputs[0].text.strip() == sys.executable
+
+
+def test_a_kernel_that_does_not_start_is_said_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_notebooks, "get_kernel_dict", lambda: {"argv": ["false"], "display_name": "", "language": "python"})
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1")])
+    assert run_notebooks.execute(notebook, tmp_path, 60).startswith("no kernel started: Kernel died before replying")
 
 
 def run_nbval(path: Path) -> subprocess.CompletedProcess:

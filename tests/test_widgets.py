@@ -25,7 +25,8 @@ def test_moving_the_slider_changes_state_picture_and_note(film):
 
 
 def test_static_pages_show_every_picture_in_order(film):
-    bundle = film._repr_mimebundle_()
+    bundle, metadata = film._repr_mimebundle_()
+    assert metadata["image/png"]["alt"] == "A strip of 3 pictures, from left to right: red, green, blue."
     strip = Image.open(io.BytesIO(bundle["image/png"]))
     assert strip.size == (12, 4)
     assert [strip.getpixel((4 * k, 0)) for k in range(3)] == [(255, 0, 0), (0, 128, 0), (0, 0, 255)]

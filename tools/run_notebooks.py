@@ -4,6 +4,7 @@ The pages need no network: pictures are inside, formulas are MathML.
 """
 
 import argparse
+import atexit
 import base64
 import html
 import re
@@ -13,6 +14,9 @@ import time
 from pathlib import Path
 
 import nbformat
+from ipykernel.kernelspec import get_kernel_dict
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpec
 from latex2mathml.converter import convert as mathml
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
@@ -20,13 +24,19 @@ from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 
+from creativelib.quick import SWITCH, is_quick
+
 ROOT = Path(__file__).resolve().parents[1]
 WIDGET = "application/vnd.jupyter.widget-view+json"
-# nbconvert's own page without the three scripts that it would fetch
+# nbconvert's own page without the three scripts that it would fetch, and with the text alternatives of pictures
 TEMPLATE = """{%- extends 'lab/index.html.j2' -%}
 {%- block html_head_js_requirejs -%}{%- endblock -%}
 {%- block html_head_js_mathjax -%}{%- endblock -%}
-{%- block html_head_js_mermaidjs -%}{%- endblock -%}"""
+{%- block html_head_js_mermaidjs -%}{%- endblock -%}
+{%- block data_png scoped -%}
+{%- set alt = output | get_metadata("alt", "image/png") -%}
+{{ super() | replace("<img src", '<img alt="' ~ (alt | escape_html) ~ '" src', 1) if alt else super() }}
+{%- endblock data_png -%}"""
 INDEX = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>creativelib: the notebooks</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -36,6 +46,14 @@ li {{ margin-bottom: 2em }} img {{ max-height: 12em; max-width: 100% }}</style><
 {items}
 </ol></body></html>
 """
+
+
+class OwnKernel(AsyncKernelManager):
+    """A kernel of the Python that runs this, whatever other kernels named python3 are installed."""
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        return KernelSpec(**get_kernel_dict())
 
 
 class MathMLRenderer(IPythonRenderer):
@@ -63,7 +81,8 @@ def execute(notebook: NotebookNode, folder: Path, timeout: float) -> str:
     client = NotebookClient(
         notebook,
         timeout=timeout,
-        kernel_name="python3",
+        startup_timeout=300,  # a busy machine may take its time
+        kernel_manager_class=OwnKernel,
         resources={"metadata": {"path": str(folder)}},
         store_widget_state=False,
         extra_arguments=["--IPKernelApp.log_level=ERROR"],  # it warns of every local connection
@@ -77,6 +96,9 @@ def execute(notebook: NotebookNode, folder: Path, timeout: float) -> str:
         return f"cell {current['index'] + 1}: took more than {timeout:.0f} s"
     except DeadKernelError:
         return f"cell {current['index'] + 1}: the kernel died; most often the memory ran out"
+    except RuntimeError as error:
+        atexit.unregister(client._cleanup_kernel)  # it would look for the kernel that never was
+        return f"no kernel started: {error}. See whether `{sys.executable} -m ipykernel_launcher --version` works"
     return ""
 
 
@@ -84,6 +106,24 @@ def figures(notebook: NotebookNode) -> list[bytes]:
     """The PNG pictures in the outputs, in order."""
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     return [base64.b64decode(output.data["image/png"]) for output in outputs if "image/png" in output.get("data", {})]
+
+
+def describe(notebook: NotebookNode) -> list[int]:
+    """Give each PNG picture in the outputs the text alternative that its cell has as ``alt`` in its metadata, in place.
+
+    In the output every viewer finds it, GitHub's too. A widget may bring one of its own. Returns the numbers (from 1) of the
+    cells with a picture that has none.
+    """
+    without = []
+    for number, cell in enumerate(notebook.cells, 1):
+        for output in cell.get("outputs", []):
+            if "image/png" not in output.get("data", {}):
+                continue
+            if text := cell.metadata.get("alt"):
+                output.metadata.setdefault("image/png", NotebookNode())["alt"] = text
+            if not output.metadata.get("image/png", {}).get("alt"):
+                without.append(number)
+    return without
 
 
 def inline_pictures(source: str, folder: Path) -> str:
@@ -121,7 +161,8 @@ def page(notebook: NotebookNode, name: str, folder: Path) -> str:
             cell.source = inline_pictures(cell.source, folder)
     exporter = HTMLExporter(raw_template=TEMPLATE, embed_images=True)
     exporter.register_filter("markdown2html", lambda source: MarkdownWithMath(MathMLRenderer(escape=False)).render(source))
-    return exporter.from_notebook_node(notebook, resources={"metadata": {"name": name}})[0]
+    resources = {"metadata": {"name": title(notebook, name)}}
+    return exporter.from_notebook_node(notebook, resources=resources)[0]
 
 
 def title(notebook: NotebookNode, name: str) -> str:
@@ -138,6 +179,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="of the notebooks whose names begin so")
     parser.add_argument("--timeout", type=float, default=1800, help="seconds for one cell (default: %(default)s)")
     options = parser.parse_args(arguments)
+    if options.keep and is_quick():
+        print(f"--keep: outputs are kept of the full settings only; unset {SWITCH}", file=sys.stderr)
+        return 1
     chosen = [f"{name}*.ipynb" for name in options.only or [""]]
     paths = sorted({path for pattern in chosen for path in options.notebooks.glob(pattern)})
     if not paths:
@@ -154,6 +198,7 @@ def main(arguments: list[str] | None = None) -> int:
         wrong = execute(notebook, options.notebooks, options.timeout)
         seconds = time.monotonic() - started
         without_widgets(notebook)
+        undescribed = describe(notebook)
         if options.keep and not wrong:
             nbformat.write(notebook, path)
         pictures = figures(notebook)
@@ -162,6 +207,8 @@ def main(arguments: list[str] | None = None) -> int:
         (options.out / "pages" / f"{path.stem}.html").write_text(page(notebook, path.stem, options.notebooks), encoding="utf-8")
         status = f"{seconds:.0f} s, {len(pictures)} figures"
         print(f"FAILED, {status}\n    {path.name}, {wrong}" if wrong else status, flush=True)
+        if undescribed:
+            print(f'    {path.name}: no text alternative (cell metadata "alt") in cells {undescribed}', flush=True)
         failures += [f"{path.name}, {wrong}"] if wrong else []
         thumbnail = f'<br><img alt="" src="figures/{path.stem}-01.png">' if pictures else ""
         note = html.escape(f"failed: {wrong}" if wrong else status)
