@@ -1,0 +1,106 @@
+"""The finish: clean contours, few colours, the same drawing; what it writes opens where it should."""
+
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFilter
+
+from creativelib import finish
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def drawing(side: int = 128, blur: float = 1.5) -> Image.Image:
+    """A red disc with a blue bar and a black eye on white, by default as soft as a decoder's picture."""
+    page = Image.new("RGB", (side, side), "white")
+    pen, unit = ImageDraw.Draw(page), side / 128
+    pen.ellipse([20 * unit, 20 * unit, 108 * unit, 108 * unit], fill=(220, 40, 40))
+    pen.rectangle([30 * unit, 70 * unit, 98 * unit, 82 * unit], fill=(30, 60, 200))
+    pen.ellipse([48 * unit, 40 * unit, 62 * unit, 54 * unit], fill="black")
+    return page.filter(ImageFilter.GaussianBlur(blur))
+
+
+def small(picture: Image.Image) -> np.ndarray:
+    return np.asarray(picture.resize((128, 128), Image.Resampling.LANCZOS)).astype(int)
+
+
+def steepness(pixels: np.ndarray) -> float:
+    return float(np.quantile(np.abs(np.diff(pixels.mean(-1), axis=1)), 0.99))
+
+
+def test_a_soft_drawing_gets_sharp_and_keeps_its_colours():
+    soft = drawing()
+    (shown,) = finish.finish([soft])
+    sharp = np.asarray(drawing(blur=0)).astype(int)
+    assert shown.size == (512, 512) and shown.mode == "RGB"
+    raw, traced = np.asarray(soft).astype(int), small(shown)
+    assert np.abs(traced - sharp).mean() < 0.6 * np.abs(raw - sharp).mean()
+    assert steepness(traced) > 1.2 * steepness(raw)
+    for (row, column), colour in {(60, 90): (220, 40, 40), (76, 60): (30, 60, 200), (47, 55): (0, 0, 0)}.items():
+        assert np.abs(traced[row, column] - colour).max() < 16
+    assert (np.asarray(shown)[:40] == 255).all()
+
+
+def test_contours_have_no_fringe_of_colours_in_between():
+    pixels = np.asarray(finish.finish([drawing()])[0].convert("RGB")).reshape(-1, 3)
+    four = np.array([(255, 255, 255), (220, 40, 40), (30, 60, 200), (0, 0, 0)])
+    near = np.abs(pixels[:, None].astype(int) - four).max(-1).min(-1) < 16
+    assert near.mean() > 0.97
+
+
+def test_the_same_picture_gives_the_same_document():
+    assert finish.trace(drawing()) == finish.trace(drawing())
+
+
+def test_the_document_is_an_svg_that_editors_open():
+    root = ElementTree.fromstring(finish.trace(drawing()))
+    assert root.tag == f"{SVG}svg" and (root.get("width"), root.get("height")) == ("512", "512")
+    page, *paths = root
+    assert page.tag == f"{SVG}rect" and page.get("fill") == "#fff"
+    assert 4 <= len(paths) < 20 and all(path.tag == f"{SVG}path" and path.get("d") for path in paths)
+
+
+@pytest.mark.parametrize("colour", [(255, 255, 255), (200, 30, 90), (0, 0, 0), (251, 252, 250)])
+def test_a_picture_of_one_colour_stays_one(colour):
+    (shown,) = finish.finish([Image.new("RGB", (64, 64), colour)])
+    wanted = (255, 255, 255) if min(colour) > 245 else colour
+    assert np.abs(np.asarray(shown).astype(int) - wanted).max() <= 1
+
+
+def test_what_is_transparent_is_white_paper():
+    page = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
+    ImageDraw.Draw(page).rectangle([16, 16, 47, 47], fill=(0, 128, 0, 255))
+    pixels = np.asarray(finish.finish([page])[0])
+    assert (pixels[:100] == 255).all() and np.abs(pixels[256, 256].astype(int) - (0, 128, 0)).max() <= 2
+
+
+def test_other_modes_and_shapes():
+    wide = drawing().resize((96, 48))
+    root = ElementTree.fromstring(finish.trace(wide))
+    assert (root.get("width"), root.get("height")) == ("512", "256")
+    assert finish.finish([wide.convert("L")], 200)[0].size == (200, 100)
+    assert finish.finish([]) == []
+
+
+@pytest.mark.parametrize("bad", [Image.new("RGB", (7, 64)), np.zeros((64, 64, 3), np.uint8), "picture.png", None])
+def test_what_is_no_picture_is_refused(bad):
+    with pytest.raises(ValueError, match="^image: got .*; give a PIL picture of at least 8 x 8 pixels$"):
+        finish.trace(bad)
+
+
+def test_what_cannot_be_rendered_is_refused():
+    for document in ("", "<svg", "<html/>", None):
+        with pytest.raises(ValueError, match="^document: got .*; give an SVG document"):
+            finish.render(document)
+    for side in (0, -5, 12.5, True):
+        with pytest.raises(ValueError, match="^side: got .*; give a whole number"):
+            finish.render(finish.trace(drawing()), side)
+
+
+def test_files_for_the_reader(tmp_path):
+    traced = finish.save([drawing(), drawing()], tmp_path)
+    assert [path.name for path in traced] == ["creative-1.svg", "creative-1.png", "creative-2.svg", "creative-2.png"]
+    assert ElementTree.parse(traced[0]).getroot().tag == f"{SVG}svg" and Image.open(traced[1]).size == (512, 512)
+    (plain,) = finish.save([drawing()], tmp_path, "default", traced=False)
+    assert plain.name == "default-1.png" and (np.asarray(Image.open(plain)) == np.asarray(drawing())).all()
