@@ -10,6 +10,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 TORCH ?= auto
 TORCH_INDEX_URL ?=
+JOBS ?= 2
 LAB ?=
 # PyTorch's threads shall wait without spinning: see creativelib/__init__.py
 OMP_WAIT_POLICY ?= passive
@@ -24,7 +25,7 @@ NBVAL := --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanit
 	-p no:cacheprovider
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures notebooks test lab lint bench gallery pocket-corpus pocket pocket-evaluate lock clean
+.PHONY: help setup figures notebooks test lab lint bench comparison gallery pocket-corpus pocket pocket-evaluate lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +53,9 @@ lint: setup ## check style and format
 
 bench: setup ## time the method on this machine
 	$(RUN) -m bench
+
+comparison: setup ## compare all methods under the same compute and answer data/comparison/hypotheses.toml (JOBS=2)
+	$(RUN) -m creativelib compare --stated --jobs $(JOBS) --out build/comparison
 
 gallery: setup ## run the main job for eleven subjects; figures go to gallery/
 	$(RUN) tools/make_gallery.py

@@ -18,7 +18,7 @@ import warnings
 from creativelib import __version__
 from creativelib.cli_arguments import Parser
 
-COMMANDS = ("creativelib.cli_create",)  # modules, in the order in which help lists their commands
+COMMANDS = ("creativelib.cli_create", "creativelib.cli_compare")  # modules, in the order in which help lists their commands
 MEMORY_IS_FULL = ("out of memory", "not enough memory", "can't allocate memory")  # how torch says so, on any device
 
 

@@ -91,12 +91,8 @@ class ConceptLab(Method):
         cap, floor = self.cap, self.floor
         if subject.generator.embedding_dim in PUBLISHED_WIDTHS:
             return (CAP if cap is None else cap), (FLOOR if floor is None else floor)
-        plain = subject.baseline.embeddings.to(subject.generator.device)
-        if cap is None:
-            cap = float(functional.cosine_similarity(plain, subject.condition.text_embedding).mean())
-        if floor is None:
-            floor = float(functional.cosine_similarity(plain, subject.generator.unconditional.text_embedding).mean())
-        return cap, floor
+        own, empty = subject.cosines
+        return (own if cap is None else cap), (empty if floor is None else floor)
 
     def search(self, desk: Desk) -> tuple[torch.Tensor, None]:
         generator, words = desk.generator, desk.subject.words.strip()

@@ -73,16 +73,15 @@ class Creative(Method):
         # A step is only begun if the check that must follow it, now or at the end, can be paid as well.
         while not run.stopped and (self.steps is None or run.steps < self.steps) and desk.affords(step + check):
             desk.meter.charge(step)
-            rows = list(run.iterate(run.steps + 1))
-            if rows and rows[0]["check"] is not None:
+            if run.step()["check"] is not None:
                 desk.meter.charge(check)
-        if self.checked and run.steps and not run.stopped and run.history[-1]["check"] is None:
+        if self.checked and run.steps and run.history[-1]["check"] is None:
             desk.meter.charge(check)
             run.check()
         desk.facts |= {
             "steps": run.steps,
             "result_step": run.result_step,
-            "stopped": run.stopped or "budget" if run.steps != self.steps else run.stopped or "steps",
+            "stopped": run.stopped or ("steps" if run.steps == self.steps else "budget"),
             "surprise": [round(row["surprise"], 4) for row in run.history],
             "expected_surprise": round(expected, 4),
         }

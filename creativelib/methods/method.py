@@ -47,6 +47,14 @@ class Subject:
         return TypicalityModel.fit(baseline.embeddings, dims=self.dims, provenance=baseline.provenance)
 
     @cached_property
+    def cosines(self) -> tuple[float, float]:
+        """Mean cosine of plain embeddings to the text embedding of P_pos, and to that of the empty prompt."""
+        texts = (self.condition.text_embedding, self.generator.unconditional.text_embedding)
+        rows = self.baseline.embeddings
+        own, empty = (float(torch.nn.functional.cosine_similarity(rows, text.cpu()).mean()) for text in texts)
+        return own, empty
+
+    @cached_property
     def plain_pictures(self) -> list[Image.Image]:
         """``CALIBRATION`` of them; fewer where the baseline is smaller."""
         return self.generator.decode(self.baseline.embeddings[:CALIBRATION], prompt=self.prompt, seed=self.seed)

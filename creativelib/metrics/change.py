@@ -19,25 +19,34 @@ def grey_correlation(images: np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.divide((a * b).sum(1), scale, out=np.zeros(len(a)), where=scale > 1e-9)
 
 
-def structure_change(images: np.ndarray, defaults: np.ndarray) -> np.ndarray:
+def apart(pictures: np.ndarray) -> float:
+    """One minus the mean grey correlation of any two of at least two pictures: how little they are like each other.
+
+    Raises:
+        ValueError: fewer than two, or all alike.
+    """
+    checked(pictures, "pictures", least=2)
+    pairs = [grey_correlation(pictures, np.roll(pictures, shift, axis=0)) for shift in range(1, len(pictures) // 2 + 1)]
+    distance = 1 - float(np.mean(pairs))
+    if distance < 1e-6:
+        raise ValueError("pictures: got pictures that are all alike; give those of different noise seeds")
+    return distance
+
+
+def structure_change(images: np.ndarray, defaults: np.ndarray, unit: float | None = None) -> np.ndarray:
     """How far each picture went from its default towards what another seed would have drawn, (N,).
 
     0: the default's structure; 1: as little like it as two defaults of different seeds are like each other; more than 1:
     beyond. Only the grey picture counts, so another colour of the same lightness is no change.
 
     Args:
-        images: (N, H, W, 3). defaults: the plain pictures of the same noise seeds, at least two.
+        images: (N, H, W, 3). defaults: the plain pictures of the same noise seeds.
+        unit: ``apart`` of plain pictures of other seeds; by default of ``defaults`` themselves, of which there must be two.
 
     Raises:
-        ValueError: other shapes, fewer than two, or defaults that are all alike.
+        ValueError: other shapes, or no unit can be had.
     """
-    checked(defaults, "defaults", least=2)
-    same = grey_correlation(images, defaults)
-    pairs = [grey_correlation(defaults, np.roll(defaults, shift, axis=0)) for shift in range(1, len(defaults))]
-    apart = 1 - float(np.mean(pairs))
-    if apart < 1e-6:
-        raise ValueError("defaults: got pictures that are all alike; give those of different noise seeds")
-    return (1 - same) / apart
+    return (1 - grey_correlation(images, defaults)) / (apart(defaults) if unit is None else unit)
 
 
 def lab(images: np.ndarray) -> np.ndarray:

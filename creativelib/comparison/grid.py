@@ -1,0 +1,157 @@
+"""Runs a plan: cells in parallel, each written as it ends; whatever is there already is not made again."""
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from joblib import Parallel, delayed, parallel_config
+from tqdm.auto import tqdm
+
+from creativelib.comparison.plan import Cell, Settings, require_affordable
+from creativelib.comparison.work import compute, identity, machinery, prepare
+from creativelib.storage import read_facts, read_tensors, write_tensors
+
+FORMAT = 1  # of the files; another one is made anew
+CONNECT_SECONDS = 10
+LOST = ("TerminatedWorkerError", "KilledWorker", "BrokenProcessPool", "CommClosedError")  # joblib's and Dask's errors
+
+
+class WorkerLost(OSError):
+    """A worker process ended before its cell did."""
+
+
+def header(kind: str, settings: Settings, weights: dict[str, str], **what) -> dict:
+    """What must agree for a file to count as finished."""
+    return {"kind": kind, "format": FORMAT, "settings": settings.facts, "weights": weights, **what}
+
+
+def is_finished(path: Path, wanted: dict) -> bool:
+    """Whether ``path`` holds exactly what is wanted; a file of other weights or settings, or a damaged one, does not."""
+    try:
+        facts = read_facts(path)
+    except (OSError, ValueError):
+        return False
+    return all(facts.get(key) == value for key, value in wanted.items())
+
+
+def subject_path(out: Path, subject: str) -> Path:
+    return Path(out) / "subjects" / f"{Cell('', subject, 0, 0).file}.safetensors"
+
+
+def cell_path(out: Path, cell: Cell) -> Path:
+    return Path(out) / "cells" / f"{cell.file}.safetensors"
+
+
+@contextmanager
+def backend(jobs: int, cluster: str | None) -> Iterator[None]:
+    """joblib's own processes, or the workers of a Dask scheduler at an address like ``tcp://host:8786``.
+
+    Raises:
+        OSError: nobody answers there. ImportError: Dask is not installed.
+    """
+    if cluster is None:
+        with parallel_config(
+            backend="loky" if jobs != 1 else "sequential", n_jobs=jobs, inner_max_num_threads=1 if jobs != 1 else None
+        ):
+            yield
+        return
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ImportError("cluster: needs the package distributed: pip install 'creativelib[cluster]'") from error
+    try:
+        client = Client(cluster, timeout=CONNECT_SECONDS, set_as_default=True)
+    except (OSError, ValueError) as error:
+        raise OSError(
+            f"cluster: no Dask scheduler answers at {cluster}; start one with: dask scheduler, dask worker"
+        ) from error
+    with client, parallel_config(backend="dask", wait_for_workers_timeout=CONNECT_SECONDS):
+        yield
+
+
+def run(
+    cells: Sequence[Cell],
+    out: str | Path,
+    settings: Settings = Settings(),  # noqa: B008 - frozen
+    *,
+    jobs: int = 1,
+    cluster: str | None = None,
+    progress: bool = True,
+) -> dict[str, str]:
+    """Compute what is missing of the cells in the folder ``out``; returns the weights that it was made with.
+
+    Killed at any moment, it goes on where it was: called again, also with more cells, on more processes or on a cluster. A cell
+    depends on its own seed, so how the work is shared out changes no bit of it.
+
+    Args:
+        jobs: processes; -1 for as many as there are cores. cluster: address of a Dask scheduler instead.
+        progress: a bar that counts cells and tells what is left.
+
+    Raises:
+        ValueError: an unknown method or subject, a budget too small for one result.
+        OSError: the folder cannot be written, the cluster is not there, or a worker died (``WorkerLost``). What was finished is
+            kept; the same call goes on.
+    """
+    out, cells = Path(out).expanduser(), list(dict.fromkeys(cells))
+    generator, _, judge = machinery(settings.model, settings.checker, settings.device)
+    subjects = list(dict.fromkeys(cell.subject for cell in cells))
+    unknown = [subject for subject in subjects if subject not in judge.classes]
+    if unknown:
+        raise ValueError(f"subject: got {unknown[0]!r}, which the judge does not know; it knows {', '.join(judge.classes)}")
+    require_affordable(cells, generator, settings)
+    weights = identity(settings)
+    with backend(jobs, cluster):
+        wanted = {subject: header("comparison subject", settings, weights, subject=subject) for subject in subjects}
+        _stage(
+            "subjects",
+            [(subject_path(out, one), wanted[one], (prepare, settings, one, weights)) for one in subjects],
+            progress,
+        )
+        prepared = {subject: _light(read_tensors(subject_path(out, subject))) for subject in subjects}
+        tasks = []
+        for cell in cells:
+            head = header("comparison cell", settings, weights, cell=asdict(cell))
+            tasks.append((cell_path(out, cell), head, (compute, settings, cell, prepared[cell.subject], weights)))
+        _stage("cells", tasks, progress)
+    return weights
+
+
+def _light(kept: tuple) -> tuple:
+    """Without the features of plain pictures, which only the table needs: this goes to every worker."""
+    tensors, facts = kept
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith("plain/")}, facts
+
+
+def _stage(name: str, tasks: list[tuple[Path, dict, tuple[Callable, ...]]], progress: bool) -> None:
+    """Compute the tasks that are not finished, and write each as it ends."""
+    missing = [(path, head, call) for path, head, call in tasks if not is_finished(path, head)]
+    with ExitStack() as stack:
+        bar = stack.enter_context(
+            tqdm(total=len(tasks), initial=len(tasks) - len(missing), desc=name, unit=name[:-1], disable=not progress)
+        )
+        if not missing:
+            return
+        calls = (delayed(_numbered)(number, *call) for number, (_, _, call) in enumerate(missing))
+        try:
+            for number, (tensors, facts) in Parallel(return_as="generator_unordered")(calls):
+                path, head, _ = missing[number]
+                write_tensors(path, tensors, {**head, **facts}, readable=False)
+                bar.update()
+        except Exception as error:
+            kept = f"{bar.n} of {len(tasks)} {name} are kept; run the same command again"
+            if type(error).__name__ in LOST:
+                raise WorkerLost(f"jobs: a worker ended before its time, often because memory is full; {kept}") from error
+            if isinstance(error, OSError):
+                free = shutil.disk_usage(_existing(tasks[0][0])).free / 2**20
+                raise OSError(f"out: {error}; {free:.0f} MiB are free; {kept}") from error
+            raise
+
+
+def _existing(path: Path) -> Path:
+    return next(parent for parent in path.absolute().parents if parent.exists())
+
+
+def _numbered(number: int, function: Callable, *arguments) -> tuple:
+    return number, function(*arguments)

@@ -1,0 +1,85 @@
+"""Measures what a grid kept: one row a cell."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from creativelib.comparison.grid import cell_path, header, is_finished, subject_path
+from creativelib.comparison.plan import Cell, Settings
+from creativelib.metrics.features import VIEWS, Novelty, vendi
+from creativelib.storage import data_folder, read_tensors
+
+NAMES = {"picture": "novelty", "structure": "structure", "colour": "colour"}  # of novelty in each view
+
+
+@cache
+def real_drawings() -> dict[str, dict]:
+    """By subject: where real drawings lie in ``filled`` and ``parts``, and their mean edge strength; empty if none ships."""
+    path = data_folder() / "comparison" / "real.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def table(cells: Sequence[Cell], out: str | Path, settings: Settings, weights: dict[str, str]) -> pd.DataFrame:
+    """One row a finished cell: its four names, what it measures (means over its pictures), what it cost.
+
+    ``novel_and_valid`` is the share of pictures beyond 95 % of plain ones and recognised by the judge, ``vendi`` that of the
+    cell's pictures (where all were delivered), ``whole`` and ``sharpness`` are against real drawings. What a method has not is
+    NaN, like ``structure_change`` without a default picture.
+    """
+    rows, novelty = [], {}
+    for cell in dict.fromkeys(cells):
+        path = cell_path(Path(out), cell)
+        if not is_finished(path, header("comparison cell", settings, weights, cell=asdict(cell))):
+            continue
+        if cell.subject not in novelty:
+            plain, facts = read_tensors(subject_path(Path(out), cell.subject))
+            novelty[cell.subject] = {view: Novelty.fit(plain[f"plain/{view}"].double().numpy()) for view in VIEWS}
+        rows.append(asdict(cell) | _row(cell, settings, novelty[cell.subject], *read_tensors(path)))
+    return pd.DataFrame(rows)
+
+
+def _row(cell: Cell, settings: Settings, novelty: dict[str, Novelty], tensors: dict, facts: dict) -> dict:
+    seen = {name: np.array(values, dtype=float) for name, values in facts["pictures"].items()}
+    views = {view: tensors[view].double().numpy() for view in VIEWS}
+    row = {NAMES[view]: float(novelty[view].score(rows).mean()) for view, rows in views.items()}
+    outside = novelty["picture"].outside(views["picture"])
+    row["outside"] = float(outside.mean())
+    row["novel_and_valid"] = float((outside & (seen["judge"] > 0.5)).mean())
+    row |= {name: float(seen[name].mean()) for name in ("judge", "surprise")}
+    row["checker"] = float((seen["checker"] >= facts["accepted_from"]).mean())
+    row["vendi"] = vendi(views["picture"]) if len(seen["judge"]) == settings.results else np.nan
+    for name in ("structure_change", "colour_distance"):
+        row[name] = float(seen[name].mean()) if name in seen else np.nan
+    real = real_drawings().get(cell.subject)
+    row["whole"] = row["sharpness"] = np.nan
+    if real is not None:
+        inside = [(seen[name] >= real[name][0]) & (seen[name] <= real[name][1]) for name in ("filled", "parts")]
+        row["whole"] = float((inside[0] & inside[1]).mean())
+        row["sharpness"] = float(seen["edge_strength"].mean()) / real["edge_strength"]
+    cost, steps = facts["provenance"]["cost"], facts["provenance"]["facts"].get("steps", 0)
+    return row | {"results": len(seen["judge"]), "steps": steps, **{f"cost_{name}": value for name, value in cost.items()}}
+
+
+def sheet(cells: Sequence[Cell], out: str | Path, side: int = 64) -> Image.Image:
+    """A contact sheet: a row for each method and budget, the pictures of its cells side by side, none picked."""
+    sides = list(dict.fromkeys((cell.method, cell.budget) for cell in cells))
+    strips = []
+    for method, budget in sides:
+        pictures = []
+        for cell in cells:
+            if (cell.method, cell.budget) == (method, budget) and cell_path(Path(out), cell).is_file():
+                tensors, _ = read_tensors(cell_path(Path(out), cell))
+                pictures += list(tensors["images"].numpy())
+        strips.append(pictures)
+    columns = max(map(len, strips), default=1) or 1
+    page = Image.new("RGB", (columns * side, max(1, len(strips)) * side), "white")
+    for line, pictures in enumerate(strips):
+        for column, picture in enumerate(pictures):
+            page.paste(Image.fromarray(picture).resize((side, side), Image.Resampling.LANCZOS), (column * side, line * side))
+    return page

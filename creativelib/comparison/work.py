@@ -1,0 +1,148 @@
+"""What a worker does: prepare a subject, or compute a cell. Depends on its arguments and the weights alone."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import lru_cache
+
+import numpy as np
+import torch
+from PIL import Image
+
+from creativelib.comparison.plan import Cell, Settings
+from creativelib.generator import Generator, load_generator
+from creativelib.methods import make_method
+from creativelib.methods.budget import run_budget
+from creativelib.methods.method import Result, Subject
+from creativelib.metrics.change import apart, colour_distance, structure_change
+from creativelib.metrics.drawing import edge_strength, filled, loose_parts
+from creativelib.metrics.features import VIEWS, features
+from creativelib.metrics.pictures import stack
+from creativelib.pocket.judge import Judge
+from creativelib.prior_sampling import noise_sources, sample_embeddings
+from creativelib.pullback import load_checker
+from creativelib.storage import data_folder
+from creativelib.typicality import TypicalityModel
+from creativelib.weights import folder_digest
+
+REFERENCES = 8  # plain pictures that go with a prepared subject, for methods that keep away from some
+
+Kept = tuple[dict[str, torch.Tensor], dict]  # what is written to a file
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread, as every worker has: sums are added up in the same order everywhere, so results are bit-equal."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@lru_cache(maxsize=1)
+def machinery(model: str, checker: str, device: str) -> tuple[Generator, object, Judge]:
+    """Generator, checker and judge, loaded once in a process."""
+    generator = load_generator(model, device=device)
+    return generator, load_checker(checker, device=device), Judge.load(data_folder() / "pocket" / "judge")
+
+
+def identity(settings: Settings) -> dict[str, str]:
+    """Which weights a worker has: of generator and checker, by their sha256."""
+    generator, _, _ = machinery(settings.model, settings.checker, settings.device)
+    where = data_folder() / "pocket" / "checker" if settings.checker == "pocket" else settings.checker
+    try:
+        checker = folder_digest(where)
+    except OSError:
+        checker = f"hub:{settings.checker}"
+    return {**generator.weights, "checker": checker}
+
+
+def require_weights(settings: Settings, weights: dict[str, str]) -> None:
+    """Refuse to work with other weights than the rest.
+
+    Raises:
+        ValueError: this worker has others.
+    """
+    own = identity(settings)
+    if own != weights:
+        other = ", ".join(name for name in weights if own.get(name) != weights[name])
+        raise ValueError(f"weights: a worker has another {other} than this machine; give all of them the same files")
+
+
+def prepare(settings: Settings, subject: str, weights: dict[str, str]) -> Kept:
+    """Baseline, typicality model, checker's thresholds and features of plain pictures of one subject."""
+    with one_thread():
+        require_weights(settings, weights)
+        generator, checker, judge = machinery(settings.model, settings.checker, settings.device)
+        made = Subject(generator, subject, checker, samples=settings.samples, dims=settings.dims)
+        model, pictures = made.typicality, generator.decode(
+            made.baseline.embeddings[: settings.plain], prompt=made.prompt, seed=made.seed
+        )  # fmt: skip
+        images = stack(pictures)
+        tensors = {"mean": model.mean, "components": model.components, "variances": model.variances}
+        tensors |= {f"plain/{view}": torch.from_numpy(features(images, view, device=settings.device)).float() for view in VIEWS}
+        tensors["pictures"] = torch.from_numpy(images[:REFERENCES])
+        facts = {
+            "total_variance": model.total_variance,
+            "n": model.n,
+            "provenance": model.provenance,
+            "limit": made.limit,
+            "threshold": made.checker.threshold,
+            "cosines": list(made.cosines),
+            "apart": apart(images[:64]),
+            "edge_strength": float(edge_strength(images).mean()),
+            "judge": float(judge.is_subject(images[:200], subject, settings.device).mean()),
+            "preparation": asdict(made.preparation),
+        }
+        return tensors, facts
+
+
+def subject_of(settings: Settings, words: str, prepared: Kept) -> Subject:
+    """The subject as ``prepare`` left it, without its baseline: nothing of it is made again."""
+    tensors, facts = prepared
+    generator, checker, _ = machinery(settings.model, settings.checker, settings.device)
+    subject = Subject(generator, words, checker, samples=settings.samples, dims=settings.dims)
+    parts = (tensors[name] for name in ("mean", "components", "variances"))
+    subject.typicality = TypicalityModel(*parts, facts["total_variance"], facts["n"], facts["provenance"])
+    subject.checker = copy.copy(checker)
+    subject.checker.threshold = facts["threshold"]
+    subject.limit, subject.cosines = facts["limit"], tuple(facts["cosines"])
+    subject.plain_pictures = [Image.fromarray(picture) for picture in tensors["pictures"].numpy()]
+    return subject
+
+
+def compute(settings: Settings, cell: Cell, prepared: Kept, weights: dict[str, str]) -> Kept:
+    """One cell: run the method, and measure its pictures as far as that needs a network."""
+    with one_thread():
+        require_weights(settings, weights)
+        subject = subject_of(settings, cell.subject, prepared)
+        method = make_method(cell.method)
+        budget = run_budget(subject.generator, cell.budget, settings.results)
+        result = method.run(subject, cell.seed, budget, settings.results)
+        return measured(settings, subject, result, method.paired, prepared[1]["apart"])
+
+
+def measured(settings: Settings, subject: Subject, result: Result, paired: bool, unit: float) -> Kept:
+    """Pictures, embeddings and features of a result; and facts of each picture, as JSON values."""
+    generator, checker, judge = machinery(settings.model, settings.checker, settings.device)
+    images = stack(result.images)
+    facts = {
+        "surprise": subject.typicality.surprise(result.embeddings).tolist(),
+        "judge": judge.is_subject(images, subject.words, settings.device).tolist(),
+        "checker": [float(checker.check(image, subject.words).probability) for image in result.images],
+        "filled": filled(images).tolist(),
+        "parts": loose_parts(images).tolist(),
+        "edge_strength": edge_strength(images).tolist(),
+    }
+    if paired:  # the plain picture of the same noise
+        with torch.no_grad():
+            plain = sample_embeddings(generator, subject.condition, noise_sources(result.noise_seeds))
+        defaults = stack(generator.decode(plain, prompt=subject.prompt, seed=result.noise_seeds))
+        facts["structure_change"] = structure_change(images, defaults, unit).tolist()
+        facts["colour_distance"] = colour_distance(images, defaults).tolist()
+    tensors = {"embeddings": result.embeddings, "images": torch.from_numpy(images)}
+    tensors |= {view: torch.from_numpy(features(images, view, device=settings.device)).float() for view in VIEWS}
+    return tensors, {"pictures": facts, "provenance": result.provenance, "accepted_from": np.round(subject.limit, 6).item()}

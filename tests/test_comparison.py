@@ -1,0 +1,153 @@
+"""The grid: what it makes once it does not make again, whatever stops it; and no bit depends on who computes it."""
+
+import errno
+
+import pytest
+import torch
+
+from creativelib.comparison import grid, plan, table, work
+from creativelib.comparison.plan import Cell, Settings
+from creativelib.storage import read_tensors, write_tensors
+
+SMALL = {"results": 1, "samples": 60, "dims": 6, "plain": 20}
+
+
+@pytest.fixture(scope="module")
+def settings(miniature_folders, checker_folder):
+    return Settings(str(miniature_folders["2.2"]), str(checker_folder), **SMALL)
+
+
+CELLS = plan.grid([("plain", 1), ("creative[checked=false]", 1)], ["vehicle"], [0, 1])
+
+
+@pytest.fixture(scope="module")
+def finished(settings, tmp_path_factory):
+    """A folder with the four cells, computed in this process, and the weights that made them."""
+    out = tmp_path_factory.mktemp("comparison")
+    return out, grid.run(CELLS, out, settings, progress=False)
+
+
+def never(*arguments):
+    raise AssertionError("computed again")
+
+
+def test_a_grid_is_every_cell_seed_by_seed():
+    cells = plan.grid([("plain", 1), ("tail", 50)], ["vehicle", "pet"], [0, 1])
+    assert len(cells) == 8 and cells[0] == Cell("plain", "vehicle", 0, 1) and {cell.seed for cell in cells[:4]} == {0}
+    assert len({cell.file for cell in [*cells, Cell("tail[checked=false]", "pet", 0, 50)]}) == 9
+
+
+def test_what_was_asked_beforehand_can_be_answered():
+    asked = plan.hypotheses()
+    assert len(asked) >= 10 and len({one.id for one in asked}) == len(asked)
+    assert {"within-50-steps", "conceptlab-later", "embedding-degrades", "tail-does-as-well"} <= {one.id for one in asked}
+    assert ("creative", 50) in plan.stated_sides(asked)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [('measure = "luck"', "measure 'luck'"), ('says = "maybe"', "says 'maybe'"), ('a = "magic"', "^method: got 'magic'")]
+    + [("surprise = 3", "is not understood"), ("a b", "is not understood")],
+)
+def test_a_question_that_is_not_understood_is_named(tmp_path, line, message):
+    fields = {"id": "x", "source": "", "a": "plain", "b": "tail", "measure": "novelty", "says": "more"}
+    lines = [f'{name} = "{value}"' for name, value in fields.items() if not line.startswith(f"{name} =")]
+    (tmp_path / "h.toml").write_text("\n".join(["[[hypothesis]]", "budget = 1", *lines, line]))
+    with pytest.raises(ValueError, match=message):
+        plan.hypotheses(tmp_path / "h.toml")
+
+
+def test_every_cell_is_measured(finished, settings):
+    out, weights = finished
+    frame = table.table(CELLS, out, settings, weights)
+    assert len(frame) == 4 and set(plan.MEASURES) <= set(frame)
+    assert frame[["novelty", "structure", "colour", "surprise", "structure_change"]].notna().all().all()
+    plain = frame[frame["method"] == "plain"]
+    assert plain["structure_change"].abs().max() < 1e-6 and plain["colour_distance"].max() < 1e-6  # each is its own default
+    assert (frame["cost_decodes"] == 1).all() and (plain["cost_prior"] == 6).all()
+    page = table.sheet(CELLS, out, side=16)
+    assert page.size == (32, 32) and page.getextrema()[0][0] < 255
+
+
+def test_finished_cells_are_not_made_again(finished, settings, monkeypatch):
+    monkeypatch.setattr(grid, "compute", never)
+    monkeypatch.setattr(grid, "prepare", never)
+    assert grid.run(CELLS, finished[0], settings, progress=False) == finished[1]
+
+
+def test_cells_of_other_settings_or_damaged_ones_are_made_anew(finished, settings):
+    out, weights = finished
+    path = grid.cell_path(out, CELLS[0])
+    head = grid.header("comparison cell", settings, weights, cell={**CELLS[0].__dict__})
+    assert grid.is_finished(path, head)
+    for other in (
+        {"settings": {**settings.facts, "samples": 61}},
+        {"weights": {**weights, "prior": "sha256:0"}},
+        {"format": 0},
+    ):
+        assert not grid.is_finished(path, head | other)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    assert not grid.is_finished(path, head) and len(table.table(CELLS, out, settings, weights)) == 3
+    grid.run(CELLS, out, settings, progress=False)
+    assert path.read_bytes() == whole  # and bit-equal
+
+
+def test_what_was_finished_is_kept_when_it_is_stopped(settings, finished, tmp_path, monkeypatch):
+    calls = []
+
+    def stops(*arguments):
+        calls.append(arguments[1])
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return {"x": torch.zeros(1)}, {}
+
+    write_tensors(grid.subject_path(tmp_path, "vehicle"), *kept(grid.subject_path(finished[0], "vehicle")))
+    monkeypatch.setattr(grid, "compute", stops)
+    with pytest.raises(KeyboardInterrupt):
+        grid.run(CELLS, tmp_path, settings, progress=False)
+    assert [path.stem for path in (tmp_path / "cells").glob("*.safetensors")] == [CELLS[0].file]
+    grid.run(CELLS, tmp_path, settings, progress=False)
+    assert calls == [CELLS[0], CELLS[1], *CELLS[1:]]
+
+
+def kept(path):
+    return read_tensors(path)
+
+
+class TerminatedWorkerError(RuntimeError):
+    """As joblib names it."""
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (TerminatedWorkerError("gone"), r"^jobs: a worker ended before its time.*0 of 4 cells are kept"),
+        (OSError(errno.ENOSPC, "No space left on device"), r"^out: .*No space left.*MiB are free; 0 of 4 cells are kept"),
+    ],
+)
+def test_a_worker_that_dies_and_a_full_disk_are_one_line(settings, finished, tmp_path, monkeypatch, error, message):
+    write_tensors(grid.subject_path(tmp_path, "vehicle"), *kept(grid.subject_path(finished[0], "vehicle")))
+
+    def fails(*arguments):
+        raise error
+
+    monkeypatch.setattr(grid, "compute", fails)
+    with pytest.raises(OSError, match=message):
+        grid.run(CELLS, tmp_path, settings, progress=False)
+
+
+def test_what_cannot_be_compared_is_refused_at_once(settings, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="^subject: got 'unicorn', which the judge does not know"):
+        grid.run([Cell("plain", "unicorn", 0, 1)], tmp_path, settings, progress=False)
+    with pytest.raises(ValueError, match=r"^budget: one result of 'minority\[iterations=500\]' costs"):
+        grid.run([Cell("minority[iterations=500]", "vehicle", 0, 1)], tmp_path, settings, progress=False)
+    monkeypatch.setattr(grid, "CONNECT_SECONDS", 1)
+    pytest.importorskip("distributed", reason="pip install 'creativelib[cluster]'")
+    with pytest.raises(OSError, match="^cluster: no Dask scheduler answers at tcp://127.0.0.1:9"):
+        grid.run(CELLS, tmp_path, settings, cluster="tcp://127.0.0.1:9", progress=False)
+    with pytest.raises(ValueError, match="^weights: a worker has another prior"):
+        work.require_weights(settings, work.identity(settings) | {"prior": "sha256:0"})
+    for bad in ({"results": 0}, {"samples": 50}, {"plain": 10}, {"plain": 100, "samples": 60}):
+        with pytest.raises(ValueError, match=f"^{next(iter(bad))}: got"):
+            Settings(**{**{"dims": 50}, **bad})

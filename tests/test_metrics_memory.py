@@ -1,0 +1,36 @@
+"""The nearest training picture, from compact features: the right one is found, and the file is small."""
+
+import numpy as np
+import pytest
+
+from creativelib.metrics.memory import Memory
+
+
+def corpus(n=300, f=64):
+    source = np.random.default_rng(0)
+    rows = source.normal(size=(n, 12)) @ source.normal(size=(12, f)) + 0.1 * source.normal(size=(n, f))
+    return rows, [{"label": f"picture {number}", "set": "noto", "split": "train", "tags": []} for number in range(n)]
+
+
+def test_a_copy_is_found_again_after_coding(tmp_path):
+    rows, records = corpus()
+    path = Memory.fit(rows, records, dims=16).save(tmp_path / "corpus")
+    memory = Memory.load(path)
+    near = rows[[5, 77]] + 0.05 * np.random.default_rng(1).normal(size=(2, 64))
+    index, cosine = memory.nearest(near)
+    assert index.tolist() == [5, 77] and cosine.min() > 0.98
+    assert memory.records[77] == {"label": "picture 77", "set": "noto", "split": "train"}
+    assert memory.nearest(np.random.default_rng(2).normal(size=(5, 64)))[1].max() < 0.95
+    assert path.stat().st_size < 300 * (16 + 45) + 4 * 64 * 20
+
+
+def test_what_does_not_fit_is_refused(tmp_path):
+    rows, records = corpus(40)
+    with pytest.raises(ValueError, match="^records: got 39 for 40 pictures"):
+        Memory.fit(rows, records[:-1])
+    with pytest.raises(ValueError, match="^rows: got 40 pictures for dims=96"):
+        Memory.fit(rows, records)
+    with pytest.raises(ValueError, match="^rows: got shape"):
+        Memory.fit(rows, records, dims=4).nearest(rows[:, :3])
+    with pytest.raises(FileNotFoundError):
+        Memory.load(tmp_path / "none")
