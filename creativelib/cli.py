@@ -18,7 +18,8 @@ import warnings
 from creativelib import __version__
 from creativelib.cli_arguments import Parser
 
-COMMANDS = ("creativelib.cli_create", "creativelib.cli_compare")  # modules, in the order in which help lists their commands
+# modules, in the order in which help lists their commands
+COMMANDS = ("creativelib.cli_create", "creativelib.cli_compare", "creativelib.study.cli")
 MEMORY_IS_FULL = ("out of memory", "not enough memory", "can't allocate memory")  # how torch says so, on any device
 
 

@@ -7,13 +7,14 @@ from PIL import Image, ImageDraw, ImageOps
 from creativelib.study import HIGHEST, LOWEST
 from creativelib.study.codes import canonical, suggested_code
 from creativelib.study.database import Unavailable
+from creativelib.study.scales import SCALES
+from creativelib.study.schema import CREATIVE
 from creativelib.study.session import RatingSession
 from creativelib.study.stimuli import Stimulus
 from creativelib.widgets import STATIC, font, png
 
 PICTURE = 512  # pixels, the longer side of what is sent to the browser
 TILE, GAP, WIDTH = 192, 16, 640  # pixels, of the picture that static pages show
-MEANINGS = ("no {subject}", "boring", "", "interesting", "very interesting", "extremely creative")  # section 7.3
 CONSENT = """You will see {count} pictures, one at a time, and say how creative you find each {subject}: from 1, boring, like \
 the picture that is shown beside, to 5, extremely creative; 0 if it shows no {subject} at all. It takes \
 {minutes}.
@@ -25,7 +26,7 @@ deletes all of it there, and it does not come back when files are merged."""
 
 def meanings(subject: str) -> list[str]:
     """What the numbers of the scale mean, from 0; some have no words."""
-    return [words.format(subject=subject) for words in MEANINGS]
+    return SCALES[CREATIVE].says(subject)
 
 
 class RatingPanel(anywidget.AnyWidget):

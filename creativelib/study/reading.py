@@ -3,6 +3,7 @@
 import pandas as pd
 import sqlalchemy as sa
 
+from creativelib.study import dealing
 from creativelib.study.database import Database
 from creativelib.study.schema import CHOICES, RATERS, RATINGS, SESSIONS, STIMULI, order_of
 
@@ -13,6 +14,24 @@ def latest(*where) -> sa.Select:
     newer = (later.c.session == RATINGS.c.session) & (later.c.stimulus == RATINGS.c.stimulus)
     newer &= later.c.revision > RATINGS.c.revision
     return sa.select(RATINGS).where(~sa.exists(sa.select(later.c.revision).where(newer)), *where)
+
+
+def session(database: Database, session: str) -> dict:
+    """All of a session: see ``Store.view``."""
+    with database.reading() as connection:
+        row = dealing.row_of(connection, session)
+        given = connection.execute(latest(RATINGS.c.session == session)).all()
+        pairs = sa.select(CHOICES.c.left, CHOICES.c.right).where(CHOICES.c.session == session)
+        chosen = [tuple(pair) for pair in connection.execute(pairs)]
+    values = {one.stimulus: one.value for one in given if one.value is not None}
+    return {
+        "rater": row.rater,
+        "scale": row.scale,
+        "turn": row.turn,
+        "order": order_of(row.stimuli),
+        "given": values,
+        "chosen": chosen,
+    }
 
 
 def ratings(database: Database) -> pd.DataFrame:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from creativelib.seeds import derive_seed
 from creativelib.study.codes import canonical
-from creativelib.study.orders import rating_order
+from creativelib.study.orders import assignment, rating_order
 from creativelib.study.schema import CREATIVE
 from creativelib.study.stimuli import Stimulus
 from creativelib.study.store import Store
@@ -17,7 +17,8 @@ class RatingSession:
         store: where ratings are kept; the stimuli are added to it. stimuli: of ``make_stimuli`` or ``load_stimuli``.
         per_rater: how many pictures each person rates; all by default. With orders that begin elsewhere for each rater every
             picture still gets nearly the same number of ratings.
-        seed: of the orders; one for a study.
+        seed: of the orders; one for a study. first: the turn of who joins first; by default it follows from their code, so that
+            people with a file of their own each do not all get one order. scales: dealt round; a person rates on one.
 
     Attributes:
         code: of who rates, ``None`` before ``join``. session: their session in the store. anchor: the stimulus that stands
@@ -28,12 +29,21 @@ class RatingSession:
             with those of the store.
     """
 
-    def __init__(self, store: Store, stimuli: Sequence[Stimulus], *, per_rater: int | None = None, seed: int = 0):
+    def __init__(
+        self,
+        store: Store,
+        stimuli: Sequence[Stimulus],
+        *,
+        per_rater: int | None = None,
+        seed: int = 0,
+        first: int | None = None,
+        scales: Sequence[str] = (CREATIVE,),
+    ):
         self.store, self.stimuli, self.seed = store, {one.id: one for one in stimuli}, seed
         self.anchor = next((one for one in stimuli if one.kind == "anchor"), None)
         if not (images := sum(one.kind == "image" for one in stimuli)):
             raise ValueError("stimuli: got no image to rate; make some with make_stimuli")
-        self._images = images
+        self._images, self._first, self.scales, self._count = images, first, tuple(scales), per_rater
         try:
             self.per_rater = len(rating_order(stimuli, 0, count=per_rater))
         except ValueError as error:
@@ -55,14 +65,18 @@ class RatingSession:
         """
         rater = self.store.rater(code, consent=consent, text=text)
         code = canonical(code)
-        # Where several share a store they follow each other, so that numbers of ratings balance; who is alone with a file of
-        # their own begins anywhere, or all files would have one order.
-        first = derive_seed(self.seed, "first rater", code) * self._images
-        self.session = self.store.deal(rater, self.stimuli, self._order, first=first)
+        # Where several share a store they follow each other, so that numbers of ratings balance.
+        first = derive_seed(self.seed, "first rater", code) * self._images if self._first is None else self._first
+        self.session = self.deal(rater, first)
         self.code = code
 
+    def deal(self, rater: str, first: int = 0) -> str:
+        """The session of a rater (an id of the store's): the one they began, else a new one on the next free turn."""
+        return self.store.deal(rater, self.stimuli, self._order, first=first)
+
     def _order(self, turn: int) -> tuple[str, list[str]]:
-        return CREATIVE, rating_order(list(self.stimuli.values()), turn, count=self.per_rater, seed=self.seed)
+        mine = assignment(list(self.stimuli.values()), turn, scales=self.scales, count=self._count, seed=self.seed)
+        return mine.scale, mine.order
 
     def leave(self) -> None:
         """Let somebody else sit down; nothing is lost."""

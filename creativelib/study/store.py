@@ -118,6 +118,16 @@ class Store:
         with self.database.reading() as connection:
             return connection.execute(sa.select(RATERS.c.id).where(RATERS.c.code == code)).scalar()
 
+    def code(self, rater: str) -> str | None:
+        """The code of the rater of this id; ``None`` where there is none."""
+        with self.database.reading() as connection:
+            return connection.execute(sa.select(RATERS.c.code).where(RATERS.c.id == rater)).scalar()
+
+    def source(self, rater: str) -> dict[str, str]:
+        """What a panel provider sent along with the rater of this id."""
+        with self.database.reading() as connection:
+            return json.loads(connection.execute(sa.select(RATERS.c.source).where(RATERS.c.id == rater)).scalar() or "{}")
+
     def _keep_text(self, digest: str, text: str) -> None:
         with self.database.reading() as connection:
             if connection.execute(sa.select(CONSENTS.c.id).where(CONSENTS.c.id == digest)).scalar():
@@ -222,13 +232,26 @@ class Store:
             latest = {row.stimulus: row.value for row in connection.execute(reading.latest(RATINGS.c.session == session))}
             return {name: latest[name] for name in dealing.order_in(connection, session) if latest.get(name) is not None}
 
+    def view(self, session: str) -> dict:
+        """All of a session at once: rater (id), scale, turn, order, given (current values by stimulus) and chosen (pairs, as
+        tuples). Raises ValueError for an unknown session.
+        """
+        return reading.session(self.database, session)
+
     def next(self, session: str) -> str | None:
         """The first stimulus that has no rating yet; ``None`` when all have."""
         given = self.given(session)
         return next((stimulus for stimulus in self.order(session) if stimulus not in given), None)
 
     def rate(
-        self, session: str, stimulus: str, value: int, milliseconds: int | None = None, *, answer: str | None = None
+        self,
+        session: str,
+        stimulus: str,
+        value: int,
+        milliseconds: int | None = None,
+        *,
+        answer: str | None = None,
+        correct: bool = True,
     ) -> bool:
         """Keep one rating; it is on disk when this returns. The same value again (a double click, a reload) changes nothing;
         another value corrects the first, which stays as an earlier revision.
@@ -236,6 +259,7 @@ class Store:
         Args:
             value: 0 to 5. milliseconds: how long the stimulus was seen; more than an hour is kept as an hour.
             answer: a name for this answer, one of its own in the session: one that comes again is known, whatever followed it.
+            correct: another value corrects; else a stimulus that is rated keeps its first one until it is taken back.
 
         Returns:
             Whether anything was written.
@@ -243,7 +267,8 @@ class Store:
         Raises:
             ValueError: a value off the scale, or a stimulus that is not of this session.
         """
-        return self._revise(session, stimulus, rating_value(value), look(milliseconds), answer)
+        row = {"stimulus": stimulus, "value": rating_value(value), "milliseconds": look(milliseconds), "answer": answer}
+        return self._revise(session, row, correct)
 
     def undo(self, session: str) -> str | None:
         """Take back the rating given last and return its stimulus, or ``None`` where there is none."""
@@ -256,20 +281,21 @@ class Store:
 
     def take_back(self, session: str, stimulus: str, *, answer: str | None = None) -> bool:
         """Take the rating of one stimulus back; returns whether there was one. ``answer`` and errors: as ``rate``."""
-        return self._revise(session, stimulus, None, None, answer)
+        row = {"stimulus": stimulus, "value": None, "milliseconds": None, "answer": answer}
+        return self._revise(session, row, correct=True)
 
-    def _revise(self, session: str, stimulus: str, value: int | None, milliseconds: int | None, answer: str | None) -> bool:
+    def _revise(self, session: str, row: dict, correct: bool) -> bool:
         with self.database.writing() as connection:
-            if stimulus not in dealing.order_in(connection, session, lock=True):
-                raise ValueError(f"stimulus: {stimulus!r} is not one of this session's")
+            if row["stimulus"] not in dealing.order_in(connection, session, lock=True):
+                raise ValueError(f"stimulus: {row['stimulus']!r} is not one of this session's")
             mine = connection.execute(sa.select(RATINGS).where(RATINGS.c.session == session)).all()
-            revisions = sorted((row for row in mine if row.stimulus == stimulus), key=lambda row: row.revision)
-            known = answer is not None and any(row.answer == answer for row in mine)
-            if known or (revisions[-1].value if revisions else None) == value:
+            revisions = sorted((one for one in mine if one.stimulus == row["stimulus"]), key=lambda one: one.revision)
+            now = revisions[-1].value if revisions else None
+            known = row["answer"] is not None and any(one.answer == row["answer"] for one in mine)
+            if known or now == row["value"] or now is not None and not correct:
                 return False
-            row = {"session": session, "stimulus": stimulus, "value": value, "milliseconds": milliseconds, "answer": answer}
             row |= {"revision": len(revisions), "number": max((one.number for one in mine), default=0) + 1, "rated_at": _now()}
-            connection.execute(RATINGS.insert(), row)
+            connection.execute(RATINGS.insert(), row | {"session": session})
         return True
 
     def choose(self, session: str, left: str, right: str, chosen: str) -> bool:

@@ -1,0 +1,35 @@
+"""Who is left out of a study's analysis, by numbers that were fixed when it was made."""
+
+from typing import Protocol
+
+import pandas as pd
+
+from creativelib.study.agreement import exclusions as of_one_scale
+
+
+class Rule(Protocol):
+    """The numbers of the rule; ``server.folder.Settings`` has them."""
+
+    failed_checks: int
+    quickest: int
+
+
+def rule(numbers: Rule) -> str:
+    """The rule in words."""
+    checks = f"rated more than {numbers.failed_checks} pictures of something else above 0 (where asked how creative)"
+    return f"{checks}; gave all pictures one number; or answered half of them in less than {numbers.quickest} ms"
+
+
+def exclusions(ratings: pd.DataFrame, numbers: Rule) -> dict[str, str]:
+    """Code -> reason of everybody whom the rule leaves out.
+
+    Args:
+        ratings: of ``Store.ratings``, of all scales; nobody rates on two.
+    """
+    found = {}
+    ratings = ratings.assign(milliseconds=pd.to_numeric(ratings["milliseconds"], errors="coerce"))
+    for _, rows in ratings.groupby("scale"):
+        if (rows["kind"] == "image").any():
+            out = of_one_scale(rows, allowed=numbers.failed_checks, fastest=numbers.quickest)
+            found |= dict(zip(out["rater"], out["reason"], strict=True))
+    return found

@@ -1,0 +1,151 @@
+"""One HTML report of a closed study: design, people and whom the rule leaves out, the test, figures, choices, agreement."""
+
+import base64
+import io
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib.figure import Figure
+
+from creativelib.study.agreement import krippendorff_alpha, repeat_agreement
+from creativelib.study.choices import share_interval
+from creativelib.study.contrasts import Difference, rise_and_fall
+from creativelib.study.exclusions import exclusions, rule
+from creativelib.study.figures import by_condition, by_iteration, who_rated, wundt_curve
+from creativelib.study.inverted_u import inverted_u
+from creativelib.study.schema import CREATIVE
+from creativelib.study.stimuli import conditions
+
+DPI = 110
+
+
+def report(study) -> str:
+    """The report as one HTML file with its figures inside.
+
+    Args:
+        study: a ``server.folder.Study``.
+    """
+    sessions, everything, choices = study.store.sessions(), study.store.ratings(), study.store.choices()
+    reasons = exclusions(everything, study.settings)
+    ratings = everything[~everything["rater"].isin(reasons)]
+    people = [
+        {"code": row["rater"], "scale": row["scale"], "rated": row["rated"], "of": len(row["stimuli"])}
+        | {"reason": reasons.get(row["rater"], "")}
+        for row in sessions.to_dict("records")
+    ]
+    scales = [_scale(study, scale, rows) for scale, rows in ratings.groupby("scale")]
+    facts = {
+        "settings": asdict(study.settings), "study": study, "people": people, "rule": rule(study.settings), "scales": scales,
+        "consent": study.consent(), "version": study.version(), "made": datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
+        "choices": _choices(study, choices[~choices["rater"].isin(reasons)]),
+        "kinds": pd.Series([one.kind for one in study.stimuli.values()]).value_counts().to_dict(),
+    }  # fmt: skip
+    folder = Path(__file__).parent / "server" / "templates"
+    pages = Environment(loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined)
+    return pages.get_template("report.html").render(facts)
+
+
+def main_figure(study) -> bytes:
+    """The figure of the teacher's page, PNG: what was rated how, without those whom the rule leaves out."""
+    ratings = study.store.ratings()
+    rows = ratings[(ratings["scale"] == CREATIVE) & ~ratings["rater"].isin(exclusions(ratings, study.settings))]
+    try:
+        figure = by_condition(rows, list(study.stimuli.values()), conditions(study.stimuli.values()))
+    except ValueError:
+        try:
+            figure = by_iteration(rows)
+        except ValueError as error:
+            figure = Figure(figsize=(7, 1.2))
+            figure.text(0.5, 0.5, str(error), ha="center", va="center", wrap=True)
+    return _png(figure)
+
+
+def _scale(study, scale: str, rows: pd.DataFrame) -> dict:
+    """What people who were asked one thing said."""
+    found = {"name": scale, "who": who_rated(rows), "ratings": len(rows), "parts": []}
+
+    def part(title: str, make: Callable[[], dict]) -> None:
+        try:
+            found["parts"].append({"title": title, "why": "", "text": "", "figure": "", "alt": ""} | make())
+        except ValueError as error:  # too few raters, another design
+            found["parts"].append({"title": title, "why": str(error), "text": "", "figure": "", "alt": ""})
+
+    part("Do ratings rise from the default, and fall again beyond?", lambda: _test(study, rows))
+    part("The pictures and their mean ratings", lambda: _pictures(study, rows))
+    part(
+        "By iteration of the search", lambda: _figure(by_iteration(rows), "Mean rating by iteration, with a line for each run.")
+    )
+    part("By surprise in nats", lambda: _curve(rows))
+    part("Do raters agree with each other, and with themselves?", lambda: _agreement(rows))
+    return found
+
+
+def _test(study, rows: pd.DataFrame) -> dict:
+    rows = rows[rows["kind"] == "image"]
+    found = rise_and_fall(rows.assign(condition=rows["stimulus"].map(conditions(study.stimuli.values()))))
+    verdict = "Both tests hold" if found.verdict else "Not both tests hold"
+    text = f"Rise: {_said(found.rise)}. Fall: {_said(found.fall)}. {verdict} at {found.alpha:g}"
+    return {"text": f"{text} (p = {found.p_value:.3f}, the larger of the two)."}
+
+
+def _said(one: Difference) -> str:
+    interval = f"95 % interval {one.low:+.2f} to {one.high:+.2f}"
+    return f"{one.difference:+.2f} points ({interval}, one-sided p = {one.p_greater:.3f}; {one.raters} raters, {one.runs} runs)"
+
+
+def _pictures(study, rows: pd.DataFrame) -> dict:
+    figure = by_condition(rows, list(study.stimuli.values()), conditions(study.stimuli.values()))
+    return _figure(figure, "The pictures by run and condition, each with its surprise in nats and its mean rating.")
+
+
+def _curve(rows: pd.DataFrame) -> dict:
+    found = inverted_u(rows, resamples=300)
+    words = "are consistent with an inverted U" if found.consistent else "do not show an inverted U"
+    text = f"Ratings {words} of nats. This describes; the test above does not depend on how surprise is measured."
+    return {"text": text} | _figure(
+        wundt_curve(rows, found), "Mean rating of each picture by its surprise in nats, and the fitted curve."
+    )
+
+
+def _agreement(rows: pd.DataFrame) -> dict:
+    text = f"Krippendorff's alpha: {krippendorff_alpha(rows):.2f} (1: raters agree; 0: as by chance)."
+    if (rows["kind"] == "repeat").any():
+        repeats = repeat_agreement(rows).query("repeats > 0")
+        text += f" Of pictures shown twice, {repeats['within_one'].mean():.0%} were rated at most one point apart."
+    return {"text": text}
+
+
+def _choices(study, choices: pd.DataFrame) -> list[dict]:
+    """For each two conditions (or iterations): how often the later one was chosen."""
+    try:
+        names = conditions(study.stimuli.values())
+        order = list(dict.fromkeys(names.values()))
+    except ValueError:
+        names = {one.id: f"step {one.iteration}" for one in study.stimuli.values() if one.kind == "image"}
+        order = sorted(set(names.values()), key=lambda name: int(name.split()[1]) if name != "step None" else -1)
+    rows = []
+    for left, right, chosen in zip(choices["left"], choices["right"], choices["chosen"], strict=True):
+        first, second = sorted((left, right), key=lambda one: order.index(names[one]))
+        rows.append((names[first], names[second], (left if chosen == "left" else right) == second))
+    found = []
+    for (first, second), group in pd.DataFrame(rows, columns=["first", "second", "won"]).groupby(
+        ["first", "second"], sort=False
+    ):
+        share = share_interval(int(group["won"].sum()), len(group))
+        found.append({"first": first, "second": second, "n": len(group), "share": f"{share.share:.0%}"})
+        found[-1] |= {"interval": f"{share.low:.0%} to {share.high:.0%}"}
+    return found
+
+
+def _figure(figure: Figure, alt: str) -> dict:
+    return {"figure": base64.b64encode(_png(figure)).decode(), "alt": alt}
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI)
+    return buffer.getvalue()

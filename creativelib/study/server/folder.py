@@ -1,0 +1,218 @@
+"""A study on disk: its settings, its keys, its pictures, its ratings."""
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from urllib.parse import quote
+
+from creativelib.study import transfer
+from creativelib.study.pairs import choice_pairs
+from creativelib.study.schema import CREATIVE, WITHDRAWN
+from creativelib.study.session import RatingSession
+from creativelib.study.stimuli import Stimulus, load_stimuli, save_stimuli
+from creativelib.study.store import Store
+from creativelib.widgets import png
+
+PICTURE = 512  # pixels, the longer side
+KIND = "creativelib study 1"
+CONSENT = """You will see {count} pictures, one at a time, and rate each with a number from 0 to 5{then}. It takes about \
+{minutes} minutes. {purpose}
+
+Taking part is voluntary. You can stop at any time without giving a reason, and go on later with your personal link. \
+"Withdraw" deletes everything that you gave, for good.
+
+What is kept: a random code, when you agreed and to which text, your answers, and how long you looked at each picture. No \
+name, no address, no e-mail, no cookie beyond this study.{parameters} {retention}
+
+You must be at least {age} years old. Questions: {contact}."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a teacher decides before the first person rates; kept in ``study.json``.
+
+    Attributes:
+        subject: what the pictures show, for example "alien". contact, purpose, retention, age: what the consent page says.
+        per_rater: how many pictures a person rates; all by default. pairs: how many paired choices follow (Fig. 7).
+        scales: dealt round to those who join. break_every: pictures between two breaks. seed: of all orders.
+        failed_checks, quickest: who is left out of the analysis, see ``exclusions``; fixed before anybody rates.
+        completion_code, completion_url: what a panel provider wants at the end; ``{code}`` and parameters are filled in.
+        open: whether people may rate. While it is, no figure is shown.
+    """
+
+    subject: str
+    contact: str
+    purpose: str = "It is for a course on computational creativity: which pictures do people find creative?"
+    retention: str = "The answers are deleted when the course ends, at the latest after one year."
+    age: int = 16
+    per_rater: int | None = None
+    pairs: int = 6
+    scales: Sequence[str] = (CREATIVE,)
+    break_every: int = 30
+    seed: int = 0
+    failed_checks: int = 0
+    quickest: int = 500
+    completion_code: str = ""
+    completion_url: str = ""
+    open: bool = True
+    name: str = field(default_factory=lambda: secrets.token_hex(4))
+
+    def __post_init__(self):
+        for name in ("subject", "contact"):
+            if not getattr(self, name).strip():
+                raise ValueError(f"{name}: got {getattr(self, name)!r}; say what the pictures show, and whom one can ask")
+        least = {"age": 0, "pairs": 0, "break_every": 1, "failed_checks": 0, "quickest": 0}
+        for name, low in least.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < low:
+                raise ValueError(f"{name}: got {value!r}; give a whole number of at least {low}")
+        if self.completion_url and not self.completion_url.startswith("https://"):
+            raise ValueError(f"completion_url: got {self.completion_url!r}; give an address that begins with https://")
+
+
+class Study:
+    """A folder with a study: ``study.json``, ``keys.json`` (secret), ``stimuli/``, and the ratings in ``ratings.sqlite`` or in
+    another database.
+
+    Args:
+        folder: of ``Study.new``. database: a URL, where the ratings are not in the folder.
+
+    Raises:
+        FileNotFoundError: no study there. ValueError: a broken file, or pictures that cannot be rated.
+    """
+
+    def __init__(self, folder: str | Path, database: str | None = None):
+        self.folder = Path(folder).expanduser().absolute()
+        if not (self.folder / "study.json").is_file():
+            raise FileNotFoundError(f"folder: there is no study in {self.folder}; make one with: creativelib study new")
+        self.settings = self._read()
+        keys = json.loads((self.folder / "keys.json").read_text())
+        self.secret, self.teacher_token = keys["secret"], keys["teacher"]
+        self.stimuli = {one.id: one for one in load_stimuli(self.folder / "stimuli")}
+        self._pixels: dict[str, bytes] = {}
+        self.store = Store(database or self.folder / "ratings.sqlite")
+        self.session = RatingSession(self.store, list(self.stimuli.values()), **self._design())
+
+    @classmethod
+    def new(cls, folder: str | Path, stimuli: Sequence[Stimulus], settings: Settings) -> "Study":
+        """Make the folder of a study. Raises FileExistsError where there is something already."""
+        folder = Path(folder).expanduser().absolute()
+        if folder.exists() and any(folder.iterdir()):
+            raise FileExistsError(f"folder: {folder} holds something already; choose a new one")
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)  # it holds the key, and says what the pictures are
+        save_stimuli(stimuli, folder / "stimuli")
+        keys = {"secret": secrets.token_hex(32), "teacher": secrets.token_urlsafe(18)}
+        with open(os.open(folder / "keys.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            json.dump(keys, file, indent=1)
+        _write(folder / "study.json", settings)
+        study = cls(folder)
+        study.consent()
+        return study
+
+    def _read(self) -> Settings:
+        path = self.folder / "study.json"
+        try:
+            facts = json.loads(path.read_text())
+            known = facts.pop("kind") == KIND
+            names = {one.name for one in fields(Settings)}
+            if not known or set(facts) - names:
+                raise ValueError(f"unknown settings {sorted(set(facts) - names)}" if known else "it is of another version")
+            return Settings(**facts | {"scales": tuple(facts.get("scales", (CREATIVE,)))})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"folder: {path} cannot be read: {error}") from None
+
+    def _design(self) -> dict:
+        return {"per_rater": self.settings.per_rater, "seed": self.settings.seed, "scales": self.settings.scales, "first": 0}
+
+    def change(self, **changes) -> None:
+        """Change settings, on disk too; for example ``open=False``."""
+        self.settings = replace(self._read(), **changes)
+        _write(self.folder / "study.json", self.settings)
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self.store.close()
+
+    # --- people -------------------------------------------------------------------------------------------------------
+
+    def consent(self) -> str:
+        """The text that one agrees to."""
+        settings, count = self.settings, self.session.per_rater
+        parameters = ""
+        if settings.completion_url or settings.completion_code:
+            parameters = " The parameters of the panel that sent you here are kept so that you are paid."
+        values = {name: str(getattr(settings, name)).strip() for name in ("purpose", "retention", "age", "contact")}
+        then = "; then a few pairs follow" if settings.pairs else ""
+        return CONSENT.format(count=count, minutes=max(2, round(count / 9)), then=then, parameters=parameters, **values)
+
+    def version(self) -> str:
+        """Of that text: the beginning of its SHA-256, by which the store keeps it."""
+        return hashlib.sha256(self.consent().encode()).hexdigest()[:16]
+
+    def rater_id(self, key: str) -> str:
+        """The id of the person whose browser (or personal link) has this key: the same each time it asks."""
+        return hmac.new(self.secret.encode(), key.encode(), "sha256").hexdigest()[:32]
+
+    def pairs(self, order: Sequence[str], turn: int | None) -> list[tuple[str, str]]:
+        """The paired choices of a session."""
+        return choice_pairs([self.stimuli[one] for one in order], self.settings.pairs, turn or 0, seed=self.settings.seed)
+
+    def completion_code(self, rater: str) -> str:
+        """What somebody shows who has finished."""
+        return self.settings.completion_code or self.rater_id(f"completion {rater}")[:8].upper()
+
+    def completion_url(self, rater: str) -> str:
+        """Where somebody goes who has finished; what their panel provider sent along is filled in."""
+        url = self.settings.completion_url
+        for name, value in self.store.source(rater).items():
+            url = url.replace("{" + name + "}", quote(value, safe=""))
+        return url.replace("{code}", quote(self.completion_code(rater), safe=""))
+
+    def pixels(self, stimulus: Stimulus) -> bytes:
+        """A picture as it is sent: without its file's metadata, and large enough to be looked at."""
+        if stimulus.id not in self._pixels:
+            image = stimulus.image
+            image.thumbnail((PICTURE, PICTURE))
+            self._pixels[stimulus.id] = png(image)
+        return self._pixels[stimulus.id]
+
+    def backup_bytes(self) -> bytes:
+        """A backup as it is now."""
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            return self.store.backup(Path(folder) / "ratings.sqlite").read_bytes()
+
+    def delete(self, code: str) -> None:
+        """Delete a person from the ratings and from every file of the study's folder: exports and reports, which can be made
+        again, are removed, backups are mended. Raises ValueError for an unknown code.
+        """
+        self.store.delete_rater(code)
+        for path in [*(self.folder / "exports").glob("*"), *self.folder.glob("report*.html")]:
+            path.unlink() if path.is_file() else _remove(path)
+        gone = transfer.rows_of(self.store.database, self.store.place)[WITHDRAWN]
+        for path in (self.folder / "backups").glob("*.sqlite"):
+            copy = Store(path)
+            transfer.take_in(copy.database, {WITHDRAWN: [(place, row) for place, row in gone if row["joined_to"] is None]})
+            copy.close()
+
+
+def _remove(folder: Path) -> None:
+    for path in sorted(folder.rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    folder.rmdir()
+
+
+def _write(path: Path, settings: Settings) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(partial, "w") as file:
+        json.dump({"kind": KIND} | asdict(settings), file, indent=1)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)

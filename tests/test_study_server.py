@@ -1,0 +1,264 @@
+"""The web server of a study without a browser: who gets in, what is kept, and what an attacker cannot."""
+
+import json
+import re
+import sqlite3
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+from studies import Person, app, make_study, new_name, person, study, teacher  # noqa: F401
+
+from creativelib.study import database
+from creativelib.study.server.app import make_app
+from creativelib.study.server.folder import Study
+from creativelib.study.server.guard import LARGEST_BODY, RATER, TEACHER, Signer
+from creativelib.study.store import Store
+from creativelib.study.tidy import write
+
+PYPROJECT = (Path(__file__).resolve().parents[1] / "pyproject.toml").read_text()
+
+
+# --- taking part ------------------------------------------------------------------------------------------------------
+
+
+def test_from_the_link_to_the_code(person, study):
+    assert person.web.get("/").status_code == 403 and person.web.get(f"/join/{person.link}").status_code == 200
+    assert person.web.get("/api/state").json() == {"joined": False, "open": True}
+    state = person.join()
+    assert state["joined"] and len(state["order"]) == 11 and not state["finished"] and state["rated"] == {}
+    state = person.finish(4)
+    assert state["finished"] and re.fullmatch("[0-9A-F]{8}", state["completion"]["code"])
+    assert study.store.ratings()["value"].tolist() == [4] * 11 and len(study.store.choices()) == 2
+    with study.store.database.reading() as connection:  # what was agreed to is kept
+        assert connection.exec_driver_sql("SELECT text FROM consents").scalar() == study.consent()
+
+
+def test_the_page_and_its_answers_say_nothing_of_a_picture(person, study):
+    sent = person.web.get(f"/join/{person.link}").text + str(person.join())
+    for word in ("surprise", "iteration", "outsider", "repeat", "nats", "seed", "70."):
+        assert word not in sent
+    one = study.session.store.order(study.store.sessions()["session"][0])[0]
+    answer = person.web.get(f"/picture/{one}.png")
+    assert answer.headers["content-type"] == "image/png" and b"tEXt" not in answer.content
+
+
+def test_the_same_browser_is_the_same_person_however_often_it_joins(person, study):
+    codes = {person.join()["code"] for _ in range(3)}
+    assert len(codes) == 1 and len(study.store.sessions()) == 1
+
+
+def test_a_personal_link_is_one_person_on_every_device(app, study):
+    link = Signer(study.secret).token("person", 7)
+    codes = {Person(app, study).join(link=link)["code"] for _ in range(3)}
+    assert len(codes) == 1 and len({Person(app, study).join()["code"] for _ in range(2)}) == 2
+
+
+def test_ones_own_link_goes_on_elsewhere(person, app, study):
+    state = person.join()
+    person.rate(state["order"][0], 5)
+    other = TestClient(app)
+    assert other.get(state["link"]).status_code == 200
+    assert other.get("/api/state").json()["rated"] == {state["order"][0]: 5}
+    assert TestClient(app).get(state["link"][:-3]).status_code == 403
+
+
+def test_an_answer_that_is_sent_again_counts_once(person, study):
+    first, second = person.join()["order"][:2]
+    name = new_name()
+    for expected in ("kept", "known", "known"):
+        assert person.rate(first, 3, answer=name).json()["done"] == {name: expected}
+    assert person.rate(first, 5).json()["rated"] == {first: 3}  # the other tab was slower
+    person.rate(second, 1)
+    back = new_name()
+    for expected in ("kept", "known"):
+        assert person.send({"do": "back", "stimulus": first, "answer": back}).json()["done"] == {back: expected}
+    person.rate(first, 5)
+    assert person.rate(first, 3, answer=name).json()["rated"] == {first: 5, second: 1}  # late from a bad network
+    assert person.send({"do": "back", "stimulus": first, "answer": back}).json()["rated"] == {first: 5, second: 1}
+    assert len(study.store.ratings()) == 2
+
+
+def test_a_locked_database_is_told_and_the_answer_comes_again(person, study, monkeypatch):
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.2)
+    order, name = person.join()["order"], new_name()
+    other = sqlite3.connect(study.store.place, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    answer = person.rate(order[0], 3, answer=name)
+    assert answer.status_code == 503 and "Nothing is lost: this page tries again" in answer.json()["message"]
+    other.rollback()
+    other.close()
+    assert person.rate(order[0], 3, answer=name).json()["done"] == {name: "kept"}
+
+
+def test_withdrawing_deletes_everything_everywhere(person, app, study, tmp_path):
+    Person(app, study).finish()
+    code = person.finish(4)["code"]
+    write(study.store, study.settings, study.folder / "exports" / "export-1")
+    study.store.backup(study.folder / "backups" / "monday.sqlite")
+    rater = study.store.known(code)
+    found = [path for path in study.folder.rglob("*") if path.is_file() and code.encode() in path.read_bytes()]
+    assert {path.name for path in found} >= {"ratings.csv", "monday.sqlite", "ratings.sqlite"}
+    assert person.web.post("/api/withdraw", json={}).status_code == 400
+    assert person.web.post("/api/withdraw", json={"sure": True}).json()["joined"] is False
+    for path in study.folder.rglob("*"):
+        assert not path.is_file() or code.encode() not in path.read_bytes() and rater.encode() not in path.read_bytes()
+    copy = Store(study.folder / "backups" / "monday.sqlite")
+    assert copy.ratings()["rater"].nunique() == 1
+    copy.close()
+    assert person.web.get("/api/state").json() == {"joined": False, "open": True}
+    assert person.join().get("error") == "gone"  # a browser that tries the old name again
+    person.key = new_name()
+    assert person.join()["joined"] and study.store.sessions()["rater"].nunique() == 2
+
+
+def test_parameters_of_a_panel_provider_come_back(app, tmp_path):
+    url = "https://app.prolific.com/submissions/complete?cc={code}&p={PROLIFIC_PID}"
+    study = Study(make_study(tmp_path / "paid", runs=1, pairs=0, completion_url=url, completion_code="C0DE"))
+    person = Person(make_app(study), study)
+    person.join(source={"PROLIFIC_PID": "5f/&x", "evil": "1", "STUDY_ID": 3})
+    state = person.finish()
+    assert state["completion"] == {"code": "C0DE", "url": "https://app.prolific.com/submissions/complete?cc=C0DE&p=5f%2F%26x"}
+    assert study.store.source(study.store.known(state["code"])) == {"PROLIFIC_PID": "5f/&x"}
+    assert "parameters of the panel" in study.consent()
+    study.close()
+
+
+def test_every_fourth_is_asked_the_other_question(tmp_path):
+    study = Study(make_study(tmp_path / "two", runs=2, pairs=0, scales=("creative", "creative", "creative", "surprising")))
+    app = make_app(study)
+    states = [Person(app, study).join() for _ in range(8)]
+    assert [state["scale"] for state in states] == ["creative", "creative", "creative", "surprising"] * 2
+    assert states[3]["question"] == "How surprising is this alien?" and states[3]["words"][0] == "not at all surprising"
+    study.close()
+
+
+# --- strangers --------------------------------------------------------------------------------------------------------
+
+
+def test_forged_links_and_cookies_open_nothing(person, app, study):
+    state = person.join()
+    signer, other = Signer(study.secret), Signer("another key")
+    for link in ("", "x", person.link[:-1], person.link + "x", other.token("class", "class"), signer.token("rater", "class")):
+        assert Person(app, study).join(link=link).get("error") == "refused"
+    for token in ("", "x", other.token("rater", ["a", "b"]), signer.token("class", ["a", "b"]), state["link"][4:-2]):
+        web = TestClient(app, cookies={RATER: token})
+        assert web.get("/api/state").json() == {"joined": False, "open": True}
+        assert web.post("/api/answers", json={"answers": []}).status_code == 401
+        assert web.post("/api/withdraw", json={"sure": True}).status_code == 401
+        assert web.get(f"/picture/{state['order'][0]}.png").status_code == 401
+        web = TestClient(app, cookies={TEACHER: token}, follow_redirects=False)
+        assert web.get("/teacher/").status_code == 303 and web.get("/teacher/export.zip").status_code == 303
+    assert len(study.store.sessions()) == 1
+
+
+def test_ones_own_answers_only(person, app, study, tmp_path):
+    person.join()
+    unseen = "f" * 12
+    for name in (unseen, "../keys", "..%2f..%2fkeys.json", "%2e%2e/study.json"):
+        assert person.web.get(f"/picture/{name}").status_code == 404
+        assert person.web.get(f"/static/{name}").status_code == 404
+    answer = person.rate(unseen, 3)
+    assert "refused: stimulus: 'ffffffffffff' is not one of this session's" in answer.json()["done"].values()
+    other = Person(app, study)
+    theirs = other.join()
+    person.web.post("/api/answers", json={"answers": [], "session": theirs["link"], "rater": theirs["code"]})
+    assert other.web.get("/api/state").json()["rated"] == {} and study.store.ratings().empty
+
+
+EVIL = ("'; DROP TABLE ratings;--", "<script>alert(1)</script>", "=1+1", "\0", -1, 1e400, True, None, [], {}, "left" * 99)
+
+
+@pytest.mark.parametrize("field", ["stimulus", "value", "milliseconds", "answer", "do", "left", "right", "chosen"])
+def test_injection_into_every_field_keeps_nothing(person, study, field):
+    state = person.join()
+    left, right, _ = state["pairs"][0]
+    rating = {"do": "rate", "stimulus": state["order"][0], "value": 3, "milliseconds": 9, "answer": new_name()}
+    choice = {"do": "choose", "left": left, "right": right, "chosen": "left", "answer": new_name()}
+    for evil in EVIL:
+        if field == "milliseconds" and evil is None:
+            continue  # how long is not known
+        body = json.dumps({"answers": [(rating if field in rating else choice) | {field: evil}]})
+        answer = person.web.post("/api/answers", content=body, headers={"content-type": "application/json"})
+        said = [one.partition(":")[0] for one in answer.json().get("done", {}).values()]
+        assert answer.status_code == 400 or said == ["refused"]
+    assert study.store.ratings().empty and study.store.choices().empty and len(study.store.sessions()) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [("/api/join", {"key": "x"}), ("/api/join", []), ("/api/answers", {}), ("/api/answers", {"answers": [1]}),
+                       ("/api/answers", {"answers": [{}] * 51}), ("/api/answers", "text"), ("/api/withdraw", {"sure": "yes"})]
+)  # fmt: skip
+def test_bodies_of_another_shape_are_refused(person, path, body):
+    person.join()
+    assert person.web.post(path, json=body).status_code == 400
+
+
+def test_oversized_bodies_are_refused(person, teacher, study):
+    person.join()
+    for size in (LARGEST_BODY + 1, 20 * LARGEST_BODY):
+        large = b'{"answers": [], "x": "' + b"x" * size + b'"}'
+        kind = {"content-type": "application/json"}
+        assert person.web.post("/api/answers", content=large, headers=kind).status_code == 413
+        assert person.web.post("/api/answers", content=iter([large]), headers=kind).status_code == 413  # size not announced
+        form = {"content-type": "application/x-www-form-urlencoded"}
+        assert teacher.post("/teacher/delete", content=b"code=" + large, headers=form).status_code == 413
+    nested = b"[" * 60_000
+    assert person.web.post("/api/answers", content=nested, headers={"content-type": "application/json"}).status_code == 400
+
+
+def test_other_sites_cannot_make_a_browser_send(person, teacher, study):
+    person.join()
+    for headers in ({"origin": "https://evil.example"}, {"sec-fetch-site": "cross-site"}, {"origin": "null"}):
+        assert person.web.post("/api/withdraw", json={"sure": True}, headers=headers).status_code == 403
+        form = {"form": teacher.form, "open": "no"}
+        assert teacher.post("/teacher/open", data=form, headers=headers).status_code == 403
+    assert person.web.post("/api/withdraw", data={"sure": "true"}).status_code == 415  # what a form can send
+    assert person.web.post("/api/withdraw", content='{"sure": true}', headers={"content-type": "text/plain"}).status_code == 415
+    assert teacher.post("/teacher/open", data={"open": "no", "form": "0" * 64}).status_code == 403
+    assert teacher.post("/teacher/open", files={"open": b"no"}).status_code == 415  # no uploads
+    assert study.settings.open and len(study.store.sessions()) == 1
+
+
+def test_too_many_requests_are_refused_for_a_while(study):
+    app = make_app(study, joins_per_minute=5)
+    answers = [Person(app, study).join().get("joined") for _ in range(8)]
+    assert answers.count(True) == 5
+    late = Person(app, study)
+    late.join()
+    assert late.answer.status_code == 429 and int(late.answer.headers["retry-after"]) >= 1
+    web = TestClient(app)
+    tries = [web.post("/teacher/sign-in", data={"token": f"guess {number}"}).status_code for number in range(11)]
+    assert tries == [403] * 10 + [429]
+
+
+def test_every_answer_has_its_headers_and_asks_nobody_else(person, teacher):
+    person.join()
+    pages = [person.web.get(path) for path in ("/", "/api/state", "/static/study.js", "/nowhere", "/teacher/sign-in")]
+    for answer in (*pages, teacher.get("/teacher/")):
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'" in policy and "unsafe" not in policy and "frame-ancestors 'none'" in policy
+        assert answer.headers["x-content-type-options"] == "nosniff" and answer.headers["referrer-policy"] == "same-origin"
+        assert "server" not in answer.headers
+        assert not re.search(r"(src|href)=\"(https?:)?//(?!testserver)", answer.text)
+        assert not re.search(r"<script(?! src=)|<style|\son\w+=|style=", answer.text)  # nothing inline
+    assert pages[1].headers["cache-control"] == "no-store"
+    cookie = person.answer.headers["set-cookie"].lower()
+    assert "httponly" in cookie and "samesite=lax" in cookie
+
+
+def test_text_of_the_settings_is_text_on_the_pages(tmp_path):
+    evil = "<script>alert(1)</script>{{ 7 * 7 }}"
+    study = Study(make_study(tmp_path / "evil", runs=1, pairs=0, purpose=evil))
+    page = Person(make_app(study), study)
+    text = page.web.get(f"/join/{page.link}").text
+    assert "<script>alert" not in text and "&lt;script&gt;" in text and "{{ 7 * 7 }}" in text
+    study.close()
+
+
+def test_what_is_secret_is_in_no_page_and_no_address(person, teacher, study):
+    person.finish()
+    texts = [person.web.get(path).text for path in ("/", "/api/state")] + [teacher.get("/teacher/").text]
+    assert not [text for text in texts if study.secret in text or study.teacher_token in text]
+    assert (study.folder / "keys.json").stat().st_mode & 0o077 == 0 and study.folder.stat().st_mode & 0o077 == 0
+    assert TestClient(make_app(study)).get(f"/teacher/?token={study.teacher_token}").url.path == "/teacher/sign-in"

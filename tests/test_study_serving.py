@@ -1,0 +1,203 @@
+"""Running a study: what a teacher can do on the page and on the command line, its files, and how it is deployed."""
+
+import csv
+import hashlib
+import io
+import json
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import httpx
+import pytest
+import yaml
+from studies import Person, Server, app, make_study, new_name, stimuli, study, teacher  # noqa: F401
+
+from creativelib.cli import build_parser, main
+from creativelib.study.server.folder import Settings, Study
+from creativelib.study.server.guard import Signer
+from creativelib.study.stimuli import save_stimuli
+from creativelib.study.store import Store
+from creativelib.study.tidy import safe
+
+PYPROJECT = (Path(__file__).resolve().parents[1] / "pyproject.toml").read_text()
+
+
+# --- the teacher ------------------------------------------------------------------------------------------------------
+
+
+def test_the_figure_is_hidden_until_the_study_is_closed(teacher, app, study):
+    for value in (None, None, None, 4):
+        Person(app, study).finish(value)
+    for path in ("/teacher/figure.png", "/teacher/report.html"):
+        assert teacher.get(path).status_code == 409
+    assert "figure.png" not in teacher.get("/teacher/").text
+    assert "What they say" in teacher.post("/teacher/open", data={"form": teacher.form, "open": "no"}).text
+    assert teacher.get("/teacher/figure.png").content.startswith(b"\x89PNG")
+    report = teacher.get("/teacher/report.html").text
+    assert "4 began, 1 are left out" in report and "Both tests hold" in report and "Krippendorff" in report
+    assert "data:image/png;base64," in report and "http" not in re.sub(r"base64,[^\"]*", "", report)
+    late = Person(app, study)
+    assert late.join()["message"] == "The study is closed." and late.rate("x", 1).status_code == 401
+
+
+def test_deleting_renaming_and_joining_people(teacher, app, study):
+    codes = [Person(app, study).finish()["code"] for _ in range(3)]
+    post = lambda path, **data: teacher.post(f"/teacher/{path}", data={"form": teacher.form} | data)  # noqa: E731
+    assert "type the code" in post("delete", code=codes[0], sure="yes").text
+    assert codes[0] not in post("delete", code=codes[0], sure=codes[0]).text
+    assert "there is no rater" in post("delete", code=codes[0], sure=codes[0]).text
+    assert "room-7-left" in post("rename", code=codes[1], new="Room 7 left").text
+    assert codes[2] not in post("unite", code="room-7-left", other=codes[2]).text
+    assert set(study.store.ratings()["rater"]) == {"room-7-left"} and len(study.store.ratings()) == 22
+
+
+def test_links_for_everybody_and_a_code_to_scan(teacher, study):
+    assert "<svg" in teacher.get("/teacher/qr.svg").text
+    links = teacher.post("/teacher/links.csv", data={"form": teacher.form, "count": "3"}).text.split()
+    signer = Signer(study.secret)
+    assert [signer.read("person", link.rpartition("/")[2]) for link in links] == [1, 2, 3]
+    assert "count: got" in teacher.post("/teacher/links.csv", data={"form": teacher.form, "count": "0"}).text
+
+
+def test_the_export_is_tidy_with_a_codebook(teacher, app, study):
+    person = Person(app, study)
+    person.finish(4)
+    Person(app, study).rate("x", 1)
+    archive = zipfile.ZipFile(io.BytesIO(teacher.get("/teacher/export.zip").content))
+    text = {name: archive.read(name).decode() for name in archive.namelist()}
+    tables = {name: list(csv.DictReader(io.StringIO(text[name]))) for name in text if name.endswith(".csv")}
+    assert len(tables["ratings.csv"]) == 11 and {row["value"] for row in tables["ratings.csv"]} == {"4"}
+    assert [int(row["place"]) for row in tables["ratings.csv"]] == list(range(1, 12))
+    assert {row["left_out"] for row in tables["ratings.csv"]} == {"1"} and "something else" in tables["raters.csv"][0]["reason"]
+    for name in ("ratings.csv", "choices.csv", "raters.csv"):
+        assert list(tables[name][0]) == [row["column"] for row in tables["codebook.csv"] if row["file"] == name]
+    for name, facts in json.loads(archive.read("manifest.json"))["files"].items():
+        assert hashlib.sha256(archive.read(name)).hexdigest() == facts["sha256"] and facts["rows"] == len(tables[name])
+
+
+def test_the_backup_opens(teacher, app, study, tmp_path):
+    Person(app, study).finish(4)
+    (tmp_path / "backup.sqlite").write_bytes(teacher.get("/teacher/backup.sqlite").content)
+    copy = Store(tmp_path / "backup.sqlite")
+    assert len(copy.ratings()) == 11
+    copy.close()
+
+
+def test_texts_of_an_export_are_no_formulas():
+    assert [safe(cell) for cell in ("=1+1", "+1", "-1", "@a", "\t=1")] == ["'=1+1", "'+1", "'-1", "'@a", "'\t=1"]
+    assert [safe(cell) for cell in ("fox", 3, None)] == ["fox", 3, None]
+
+
+# --- the folder -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"subject": " "}, "subject: got ' '"),
+        ({"contact": ""}, "contact: got ''"),
+        ({"pairs": -1}, "pairs: got -1"),
+        ({"age": True}, "age: got True"),
+        ({"completion_url": "javascript:alert(1)"}, "completion_url: got .*; give an address that begins with https://"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(changes, match):
+    with pytest.raises(ValueError, match=match):
+        Settings(**{"subject": "alien", "contact": "Ann"} | changes)
+
+
+def test_a_folder_that_is_no_study_is_told(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no study in .*; make one with: creativelib study new"):
+        Study(tmp_path)
+    make_study(tmp_path / "study", runs=1)
+    with pytest.raises(FileExistsError, match="holds something already"):
+        make_study(tmp_path / "study", runs=1)
+    (tmp_path / "study" / "study.json").write_text('{"kind": "creativelib study 1", "colour": 1}')
+    with pytest.raises(ValueError, match="study.json cannot be read: unknown settings \\['colour'\\]"):
+        Study(tmp_path / "study")
+
+
+# --- deploying --------------------------------------------------------------------------------------------------------
+
+DEPLOY = Path(__file__).resolve().parents[1] / "creativelib" / "study" / "server" / "deploy"
+
+
+def test_the_server_needs_no_torch():
+    code = "import creativelib.study.server.app, creativelib.study.report, creativelib.study.cli, creativelib.study.tidy, sys;"
+    code += "print(sorted({'torch', 'diffusers', 'transformers', 'anywidget', 'ipywidgets'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_the_compose_file_says_what_the_command_line_takes():
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    arguments = build_parser().parse_args(services["study"]["command"])
+    assert (
+        arguments.db == "postgresql+psycopg://study@db/study" and arguments.port == 8000 and str(arguments.folder) == "/study"
+    )
+    assert arguments.proxy == services["proxy"]["networks"]["inside"]["ipv4_address"]
+    assert [name for name, service in services.items() if "ports" in service] == ["proxy"]  # nothing else can be reached
+    assert "reverse_proxy study:8000" in (DEPLOY / "Caddyfile").read_text()
+    installed = (DEPLOY / "Dockerfile").read_text()
+    for name in re.findall(r'^    "([a-z0-9-]+)', PYPROJECT.partition("study = [")[2].partition("]")[0], re.M):
+        assert name in installed
+    assert "torch" not in installed.partition("RUN")[2]
+
+
+def test_the_parts_of_the_compose_file_as_processes(postgres, tmp_path):
+    """PostgreSQL, the server, and what a proxy with TLS says about who asks."""
+    address = "https://study.example.org"
+    folder = make_study(tmp_path / "study", runs=2, pairs=1)
+    words = ["--db", postgres, "--address", address, "--proxy", "127.0.0.1", "--joins-per-minute", "2"]
+    server = Server(folder, *words)
+    try:
+        for number, told in enumerate(("198.51.100.7", "198.51.100.7", "198.51.100.7", "198.51.100.8")):
+            headers = {"x-forwarded-for": told, "x-forwarded-proto": "https", "host": "study.example.org", "origin": address}
+            with httpx.Client(base_url=server.base, headers=headers) as web:
+                study = Study(folder, postgres)
+                body = {"link": server.link, "key": new_name(), "agreed": True, "version": study.version(), "source": {}}
+                answer = web.post("/api/join", json=body)
+                study.close()
+            assert answer.status_code == (429 if number == 2 else 200)  # the limit is that of the browser, not of the proxy
+            assert answer.headers["strict-transport-security"]
+            assert number == 2 or "secure" in answer.headers["set-cookie"].lower()
+    finally:
+        server.stop()
+
+
+def test_as_a_teacher_would(tmp_path, capsys):
+    """new, serve, ten phones rate, one withdraws, report, export, delete."""
+    save_stimuli(stimuli(3, outsiders=1, repeats=1), tmp_path / "stimuli")
+    folder = tmp_path / "aliens"
+    run = lambda *words: main(["study", *map(str, words)])  # noqa: E731
+    new = ["new", folder, "--subject", "alien", "--contact", "Ann Other", "--stimuli", tmp_path / "stimuli", "--pairs", "2"]
+    assert run(*new) == 0 and "11 pictures" in capsys.readouterr().out
+    assert run(*new) == 2 and "holds something already" in capsys.readouterr().err
+    assert run("links", folder, "--count", "2", "--address", "http://10.0.0.1:8000") == 0
+    assert capsys.readouterr().out.count("http://10.0.0.1:8000/join/") == 2
+    server = Server(folder)
+    study = Study(folder)
+    app = SimpleNamespace(base=server.base)
+    try:
+        people = [Person(app, study) for _ in range(10)]
+        states = [person.finish() for person in people]
+        assert all(state["finished"] for state in states)
+        gone = states[3]["code"]
+        assert people[3].web.post("/api/withdraw", json={"sure": True}).status_code == 200
+    finally:
+        server.stop()
+    assert run("report", folder) == 2 and "this study is open; close it on the teacher's page first" in capsys.readouterr().err
+    study.change(open=False)
+    assert run("report", folder) == 0 and run("export", folder) == 0
+    texts = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert {"report.html", "ratings.csv", "codebook.csv"} <= {path.name for path in texts}
+    assert not [path for path, content in texts.items() if gone.encode() in content]
+    report = (folder / "report.html").read_text()
+    assert "9 began, 0 are left out" in report and "Both tests hold" in report
+    assert run("delete", folder, states[0]["code"]) == 0
+    assert not [path for path in folder.rglob("*") if path.is_file() and states[0]["code"].encode() in path.read_bytes()]
+    assert run("delete", folder, states[0]["code"]) == 2
+    study.close()
