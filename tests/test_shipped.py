@@ -5,6 +5,7 @@ Quality is measured by ``make pocket-evaluate``; here stand the floors under whi
 
 import hashlib
 import json
+import re
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from torch.nn import functional
 
 from creativelib.generator import load_generator, positive_prompt
 from creativelib.pocket import autoencoder, model_card
+from creativelib.pocket.measured import weights_of
 from creativelib.pocket.train import check_sizes
 from creativelib.prior_sampling import sample_prior
 from creativelib.pullback import load_checker
@@ -156,9 +158,18 @@ def test_a_run_raises_the_surprise_and_keeps_the_subject(generator):
 
 def test_the_model_card_says_what_was_measured():
     evaluation = json.loads((POCKET / "evaluation.json").read_text())
-    assert (POCKET / "MODEL_CARD.md").read_text() == model_card.render(evaluation)
-    for link in ("corpus", "held_out_decodes", "nearest_training_images", *(f"samples_{subject}" for subject in SUBJECTS)):
+    card = (POCKET / "MODEL_CARD.md").read_text()
+    assert card == model_card.render(evaluation)
+    links = set(re.findall(r"\]\(sheets/(\w+)\.jpg\)", card))
+    assert links >= {"corpus", "held_out_decodes", "nearest_training_images", *(f"samples_{subject}" for subject in SUBJECTS)}
+    for link in links:
         assert (POCKET / "sheets" / f"{link}.jpg").stat().st_size > 10_000
+
+
+def test_what_was_measured_are_the_shipped_weights():
+    evaluation = json.loads((POCKET / "evaluation.json").read_text())
+    if "weights" in evaluation:  # the first evaluations did not say
+        assert evaluation["weights"] == weights_of(POCKET), "measure again: make pocket-evaluate"
 
 
 def test_the_reference_labels_are_of_the_shipped_weights():
