@@ -187,12 +187,26 @@ def test_what_the_matrix_paints_stays_within_real_latents():
     assert float(far.abs().max()) <= float(latents.abs().max())
 
 
-def test_strayed_embeddings_go_as_far_as_a_search():
+def test_strayed_embeddings_go_as_far_as_a_search_and_where_it_goes():
     source = torch.Generator().manual_seed(0)
     embeddings = functional.normalize(torch.randn(4000, 320, generator=source), dim=-1) * 320**0.5
-    moved = (decoder.stray(embeddings, decoder.principal_axes(embeddings), source) - embeddings).norm(dim=-1)
-    assert (moved > 9).float().mean() > 0.1 and moved.max() > 12.5  # what 100 nats take
-    assert moved.median() < 8
+    axes = torch.linalg.qr(torch.randn(320, decoder.AXES, generator=source))[0].T[None]
+    shift = decoder.stray(embeddings, axes, source) - embeddings
+    moved = shift.norm(dim=-1)
+    assert (moved > 11).float().mean() > 0.12 and moved.max() > 15  # what 100 nats take
+    far = shift[moved > 14]
+    assert float((far @ axes[0].T).norm(dim=-1).mean() / far.norm(dim=-1).mean()) > 0.85  # noise fills the other directions
+
+
+def test_axes_of_a_search_are_those_of_each_subject(monkeypatch):
+    monkeypatch.setattr(decoder, "AXES", 3)
+    source = torch.Generator().manual_seed(0)
+    embeddings, records = torch.randn(60, 8, generator=source) * 0.1, 30 * [{"nouns": ["fruit"]}] + 30 * [{"nouns": ["tool"]}]
+    embeddings[:30, 2] += 5 * torch.randn(30, generator=source)
+    typical = torch.ones(60, dtype=torch.bool)
+    axes = decoder.search_axes(worlds.Worlds([], np.array([0, 60]), records, typical, torch.ones(60) / 60), embeddings)
+    assert axes.shape == (2, 3, 8) and abs(float(axes[0, 0, 2])) > 0.99
+    torch.testing.assert_close(axes @ axes.mT, torch.eye(3).expand(2, 3, 3), atol=1e-5, rtol=0)
 
 
 def test_the_decoder_starts_in_the_schedule_it_was_trained_on():

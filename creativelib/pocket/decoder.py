@@ -21,10 +21,11 @@ from torch import nn
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from creativelib.pocket import autoencoder, space, training
+from creativelib.pocket import autoencoder, space, taxonomy, training
 from creativelib.pocket.autoencoder import LATENT_CHANNELS
 from creativelib.pocket.worlds import Worlds
 
+AXES = 60  # of each group of directions that embeddings stray in
 START = 600  # timesteps of the diffusion, of the 1000 of the whole schedule
 
 
@@ -107,7 +108,7 @@ def train(
     image, diffusers' *unconditional*, which replaces a tenth of them. Starts from ``warm``, or anew. Writes
     ``work/coarse.safetensors``.
     """
-    axes = principal_axes(embeddings)
+    axes = search_axes(worlds, embeddings)
     rows = worlds.draw(min(40_000, 4 * len(worlds)), training.step_generator(seed, 0))
     coarse = fit_coarse(stray(embeddings[rows], axes, training.step_generator(seed, 1)), latents[rows])
     save_file(coarse, Path(work) / "coarse.safetensors")
@@ -165,25 +166,33 @@ def sample(
     return torch.cat(drawn)
 
 
-def principal_axes(embeddings: torch.Tensor) -> torch.Tensor:
-    """Principal directions of embeddings (N, d), orthonormal rows (d, d), that of most variance first."""
-    some = embeddings[:: max(1, len(embeddings) // 20_000)].double()
-    return torch.linalg.eigh(torch.cov(some.T)).eigenvectors.T.flip(0).float()
+def search_axes(worlds: Worlds, embeddings: torch.Tensor) -> torch.Tensor:
+    """Directions in which a search moves embeddings (rows, d): (groups, AXES, d), orthonormal rows in each group.
+
+    The principal axes of each of the eight subjects, since that is where surprise is measured, and those of everything.
+    """
+    nouns = [record["nouns"][0] if typical else None for record, typical in zip(worlds.records, worlds.typical, strict=True)]
+    kinds = [torch.tensor([noun == subject for noun in nouns]) for subject in taxonomy.SUBJECTS]
+    groups = [embeddings[kind] for kind in kinds if int(kind.sum()) > AXES] + [embeddings[:: max(1, len(embeddings) // 20_000)]]
+    return torch.stack(
+        [torch.linalg.eigh(torch.cov(group.double().T)).eigenvectors.T.flip(0)[:AXES].float() for group in groups]
+    )
 
 
 def stray(embeddings: torch.Tensor, axes: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Embeddings (N, d) as a search leaves them: what lies off the data must decode to something whole.
 
-    With noise of up to half their size, every third mixed with another one, and two in five moved far in one direction, as the
-    search moves all samples (by 13 to 16 of a length of 17 for 100 nats): one within ten neighbouring ones of the principal
-    ``axes`` (d, d), by up to 14.
+    With noise of up to half their size, every third mixed with another one, and half of them moved far in one direction, as the
+    search moves all samples (by 13 to 16 of a length of 17 for 100 nats): one within ten neighbouring ones of a group of
+    ``axes`` (groups, AXES, d), by up to 16.
     """
-    count, dim = embeddings.shape
+    count, (groups, number, _) = len(embeddings), axes.shape
     spread = 0.25 * torch.randn((count, 1), generator=generator).abs().clamp(max=2)
     mixed = (torch.rand((count, 1), generator=generator) < 0.3) * 0.35 * torch.rand((count, 1), generator=generator)
     mixture = torch.lerp(embeddings, embeddings.roll(1, 0), mixed)
-    begin = torch.randint(max(1, min(dim, 160) - 9), (count, 1), generator=generator)
-    window = (torch.arange(dim) >= begin) & (torch.arange(dim) < begin + 10)
-    direction = functional.normalize(window * torch.randn((count, dim), generator=generator), dim=-1) @ axes
-    far = (torch.rand((count, 1), generator=generator) < 0.4) * 14 * torch.rand((count, 1), generator=generator)
+    begin = torch.randint(max(1, number - 9), (count, 1), generator=generator)
+    window = (torch.arange(number) >= begin) & (torch.arange(number) < begin + 10)
+    parts = functional.normalize(window * torch.randn((count, number), generator=generator), dim=-1)
+    direction = (parts[:, None] @ axes[torch.randint(groups, (count,), generator=generator)])[:, 0]
+    far = (torch.rand((count, 1), generator=generator) < 0.5) * 16 * torch.rand((count, 1), generator=generator)
     return mixture + spread * torch.randn(embeddings.shape, generator=generator) + far * direction
