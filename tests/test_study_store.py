@@ -1,11 +1,13 @@
 """The store of ratings: nothing that was confirmed is lost, nothing counts twice, whatever is killed, doubled or malformed."""
 
+import multiprocessing
+import os
 import random
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -285,32 +287,35 @@ def test_fifty_writers_at_once_on_postgresql(postgres):
     store.close()
 
 
-RATE = """
-import sys
-from creativelib.study.store import Store
-store = Store(sys.argv[1])
-names = [f"image-{index:03d}" for index in range(int(sys.argv[2]))]
-session = store.begin(store.rater("blue-fox", consent=True), names)
-print("ready", flush=True)
-while (name := store.next(session)) is not None:
-    store.rate(session, name, int(name[-3:]) % 6)
-    print(name, flush=True)
-"""
+def rate_all(where, count, said):
+    """In a process of its own: rate one after the other, and say each that is kept."""
+    store = Store(where)
+    session = store.begin(store.rater("blue-fox", consent=True), names(count))
+    os.write(said, b"ready\n")
+    while (name := store.next(session)) is not None:
+        store.rate(session, name, int(name[-3:]) % 6)
+        os.write(said, f"{name}\n".encode())
+    os._exit(0)
 
 
-def test_killing_a_session_at_any_moment_loses_nothing_confirmed(tmp_path):
-    where, count, source = tmp_path / "study.sqlite", 900, random.Random(0)
+def test_killing_a_session_at_any_moment_loses_nothing_confirmed(memory_folder):
+    where, count, source = memory_folder / "study.sqlite", 900, random.Random(0)
     store = Store(where)
     store.add_stimuli(stimulus(name) for name in names(count))
     confirmed = []
     for _ in range(50):
-        process = subprocess.Popen([sys.executable, "-c", RATE, str(where), str(count)], stdout=subprocess.PIPE, text=True)
-        assert process.stdout.readline() == "ready\n"
-        timer = threading.Timer(source.uniform(0, 0.1), process.send_signal, [signal.SIGKILL])
-        timer.start()
-        confirmed += [line.strip() for line in process.stdout if line.endswith("\n")]
-        process.wait()
-        timer.cancel()
+        reading, writing = os.pipe()
+        process = multiprocessing.get_context("fork").Process(target=rate_all, args=(where, count, writing))
+        process.start()
+        os.close(writing)
+        with open(reading) as said:
+            assert said.readline() == "ready\n"
+            confirmed += [said.readline().strip() for _ in range(source.randrange(8))]
+            time.sleep(source.uniform(0, 0.02))
+            process.kill()
+            confirmed += [line.strip() for line in said if line.endswith("\n")]
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
         frame = store.ratings()
         there = frame["stimulus"].tolist()
         assert there == names(len(there)) and set(confirmed) <= set(there)  # in order, none twice
@@ -318,6 +323,7 @@ def test_killing_a_session_at_any_moment_loses_nothing_confirmed(tmp_path):
         confirmed = there
     assert 50 < len(confirmed)
     assert (frame["value"] == frame["stimulus"].str[-3:].astype(int) % 6).all()
+    store.close()
 
 
 def test_two_that_rate_the_same_at_once_count_once(store, session):
