@@ -81,6 +81,12 @@ MUTATIONS = {
         'now["stimulus"] = f"{current.id} {current.kind}" if current else ""',
         "test_study_panel.py",
     ),
+    "who withdrew comes back with the next merge": (
+        "study/store.py",
+        "bury(connection, rater, None)",
+        "connection.execute(RATERS.delete().where(RATERS.c.id == rater))",
+        "test_study_merging.py",
+    ),
     "a figure hides that its raters were simulated": (
         "study/figures.py",
         'startswith("simulated")',

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sqlite3
 
 import pytest
 from harness import open_notebook, run_all, wait_for
@@ -15,6 +16,7 @@ CELL = """
 import os
 from pathlib import Path
 from PIL import Image
+from creativelib.study import database
 from creativelib.study.panel import RatingPanel
 from creativelib.study.session import RatingSession
 from creativelib.study.stimuli import Stimulus
@@ -24,6 +26,7 @@ from creativelib.widgets import png
 picture = lambda shade: png(Image.new("RGB", (64, 64), (shade, 20, 90)))
 stimuli = [Stimulus("a" * 12, "anchor", picture(0))]
 stimuli += [Stimulus(f"{k:012x}", "image", picture(20 + 20 * k), 0, k, 70.0 + k) for k in range(8)]
+database.BUSY_SECONDS = 1
 Path("kernel.pid").write_text(str(os.getpid()))
 RatingPanel(RatingSession(Store("ratings.sqlite"), stimuli), "alien")
 """
@@ -174,3 +177,29 @@ def test_consent_leaving_withdrawing_and_names_for_screen_readers(rater):
     panel.get_by_role("button", name="Delete all of grey-seal").click()
     panel.get_by_text("Everything of grey-seal is deleted.").wait_for()
     assert rater.kept() == []
+
+
+def test_a_locked_file_is_said_and_the_answer_sent_again(rater):
+    panel, page = rater.panel, rater.page
+    assert panel.get_by_label("Your code:").get_attribute("autocapitalize") == "none"
+    rater.agree("Plum Toad")
+    rater.expect_count(f"plum-toad: 0 of {COUNT}")
+    for width in (700, 360):
+        page.set_viewport_size({"width": width + 700, "height": 1200})
+        boxes = [button.bounding_box() for button in panel.locator(".value").all()]
+        assert len({round(box["width"]) for box in boxes}) == 1 and min(box["height"] for box in boxes) >= 44
+    other = sqlite3.connect(rater.folder / "ratings.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")  # a database browser with a change that is not saved
+    shown = rater.shown()
+    rater.press("4")
+    wait_for(lambda: "Not kept: another program holds" in rater.error.inner_text(), "an error")
+    assert rater.shown() == shown and rater.kept() == []
+    other.rollback()
+    other.close()
+    panel.get_by_role("button", name="Send it again").click()
+    rater.expect_count(f"plum-toad: 1 of {COUNT}")
+    assert rater.kept() == [[shown, 4]] and rater.error.inner_text() == ""
+    panel.get_by_role("button", name="Stop here").click()
+    rater.agree("plum\u2011toad")  # as a phone may write it
+    panel.get_by_role("button", name="Go on as plum-toad").click()
+    rater.expect_count(f"plum-toad: 1 of {COUNT}")

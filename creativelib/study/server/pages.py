@@ -137,8 +137,10 @@ class Pages:
         return response
 
     def _join(self, rater: str, source: dict) -> list:
-        store = self.study.store
-        found = store.rater(suggested_code(), consent=True, text=self.study.consent(), id=rater, source=source)
+        store, code = self.study.store, suggested_code()
+        while store.known(code):  # somebody else has it
+            code = suggested_code()
+        found = store.rater(code, consent=True, text=self.study.consent(), id=rater, source=source)
         return [found, self.study.session.deal(found)]
 
     async def answers(self, request: Request) -> Response:
