@@ -66,7 +66,10 @@ def perfect() -> dict:
             "possible": 1000, "recall": 0.7, "false_alarms": 0.02, "error": 0.16, "dissolved_accepted": 0.0,
             "subjects": {noun: judged for noun in NOUNS}, "recall_by_operation": {"palette": {"pictures": 90, "recall": 0.8}},
         },
-        "finish": {"judge_points": -2.0, "sharpness": 0.95, "seconds": 0.1, "kilobytes": 20.0},
+        "finish": {
+            "pictures": 9, "judge_raw": 0.9, "judge_traced": 0.88, "judge_points": -2.0, "sharpness": 0.95, "seconds": 0.1,
+            "kilobytes": 20.0,
+        },
         "memorisation": {
             "generated": 9, "held_out": 9, "cosine_generated": 0.9, "cosine_held_out": 0.8, "share_above_0.98": 0.0,
             "share_above_0.98_held_out": 0.0, "pixel_rmse_of_nearest": 50.0,

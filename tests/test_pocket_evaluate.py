@@ -8,13 +8,22 @@ import torch
 from PIL import Image, ImageDraw
 
 from creativelib.metrics import drawing
-from creativelib.pocket import dissolved, evaluate, evaluate_checker, evaluate_creative, evaluate_pictures, measured, model_card
+from creativelib.pocket import (
+    dissolved,
+    evaluate,
+    evaluate_checker,
+    evaluate_creative,
+    evaluate_finish,
+    evaluate_pictures,
+    measured,
+    model_card,
+)
 from creativelib.pocket.evaluate_checker import Dictionary
 from creativelib.pocket.measured import Amounts, Measured, Plain
 from creativelib.storage import data_folder
 
 POCKET = data_folder() / "pocket"
-SMALL = Amounts(samples=8, runs=1, noise_seeds=2, baseline=120, steps=2, kinds=2, possible=16, repeats=1)
+SMALL = Amounts(samples=8, runs=1, noise_seeds=2, baseline=120, steps=2, kinds=2, possible=16, finished=2, repeats=1)
 
 
 def picture(index: int, fill=(200, 30, 30), side: int = 128) -> np.ndarray:
@@ -209,7 +218,7 @@ def test_an_answer_means_the_nouns_of_its_longest_known_ending():
     assert known.nouns("vehicle") == {"vehicle"} and known.nouns("pile of stones") == set() and known.nouns("") == set()
 
 
-def test_answers_are_the_checkers_own_words(checker_folder):
+def test_answers_are_the_checkers_own_words():
     from creativelib.pocket import checker
 
     images = np.stack([picture(i, side=128) for i in range(3)])
@@ -296,6 +305,21 @@ def test_the_set_comes_back_from_its_files_pixel_by_pixel(corpus_folder, tmp_pat
     assert about["subjects"]["vehicle"]["dissolved"] == 30 and about["subjects"]["vehicle"]["far"] == 31
     with pytest.raises(FileNotFoundError, match="no set of dissolved pictures"):
         dissolved.load(tmp_path)
+
+
+def test_the_finish_is_compared_with_the_very_pictures_that_it_traced(corpus_folder, tmp_path):
+    one = of(corpus_folder, tmp_path, Amounts(finished=2))
+    one.__dict__["judge"] = ColourJudge()
+    blue = np.stack([picture(0, (0, 0, 220)), picture(1, (0, 0, 220)), picture(2)])
+    for noun, judged in (
+        ("vehicle", [True, True, False]),
+        ("fruit", [True, False, False]),
+    ):  # the first fruit is lost in tracing
+        one._plain[noun] = Plain(torch.zeros(3, 4), blue, np.array(judged), np.zeros((3, 5)))
+    figures = evaluate_finish.measure_finish(one)
+    assert figures["pictures"] == 4 and figures["judge_raw"] == 0.75 and figures["judge_traced"] == 0.5
+    assert figures["judge_points"] == pytest.approx(-25) and 0.1 < figures["kilobytes"] < 50 and figures["seconds"] > 0
+    assert 0.5 < figures["sharpness"] < 1.5
 
 
 # --- all of it ----------------------------------------------------------------------------------------------------------

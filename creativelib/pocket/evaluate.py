@@ -17,6 +17,7 @@ import numpy as np
 from creativelib.pocket import model_card
 from creativelib.pocket.evaluate_checker import measure_checker, measure_judge, measure_kinds, strange
 from creativelib.pocket.evaluate_creative import measure_creative
+from creativelib.pocket.evaluate_finish import measure_finish
 from creativelib.pocket.evaluate_model import (
     measure_autoencoder,
     measure_clip,
@@ -60,6 +61,7 @@ PARTS: dict[str, Callable[[Measured], dict]] = {
     "kinds": measure_kinds,
     "possible": show_possible,
     "judge": measure_judge,
+    "finish": measure_finish,
     "memorisation": measure_memory,
     "words": measure_words,
     "cost": measure_cost,

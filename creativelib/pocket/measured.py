@@ -31,6 +31,7 @@ class Amounts:
         samples: plain samples of each subject. runs, noise_seeds: searches of each subject, and pictures of each search.
         baseline: prior samples that a typicality model is fitted to. steps: at most, of a search.
         kinds: plain pictures of each subject that are asked "What kind of ...?". possible: held-out possible pictures.
+        finished: plain pictures of each subject that are traced.
         repeats: of what is timed; the fastest counts.
     """
 
@@ -41,10 +42,11 @@ class Amounts:
     steps: int = 300
     kinds: int = 64
     possible: int = 1000
+    finished: int = 32
     repeats: int = 3
 
 
-QUICK = Amounts(samples=16, runs=1, noise_seeds=4, baseline=200, steps=12, kinds=4, possible=100, repeats=1)
+QUICK = Amounts(samples=16, runs=1, noise_seeds=4, baseline=200, steps=12, kinds=4, possible=100, finished=4, repeats=1)
 
 
 @dataclass(frozen=True)

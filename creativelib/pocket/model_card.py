@@ -295,6 +295,17 @@ def judge(result: dict) -> list[str]:
     ]
 
 
+def finish(result: dict) -> list[str]:
+    figures = result["finish"]
+    return [
+        "## Finish",
+        "",
+        f"{figures['pictures']} plain samples, traced to flat shapes for display: the judge calls {percent(figures['judge_traced'])} of them the "
+        f"subject, of the raw ones {percent(figures['judge_raw'])}; sharpness of edges over real ones {number(figures['sharpness'])};",
+        f"{figures['seconds']:.2f} s and {figures['kilobytes']:.0f} kB a picture. All other numbers on this page are of raw pictures.",
+    ]
+
+
 def memory(result: dict) -> list[str]:
     figures = result["memorisation"]
     return [
@@ -333,6 +344,7 @@ SECTIONS: dict[Callable[[dict], list[str]], tuple[str, ...]] = {
     checker: ("checker",),
     kinds: ("kinds",),
     judge: ("judge",),
+    finish: ("finish",),
     memory: ("memorisation",),
     cost: ("cost",),
 }  # each with the parts of the evaluation that it needs
