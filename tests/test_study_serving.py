@@ -17,6 +17,7 @@ import yaml
 from studies import Person, Server, app, make_study, new_name, stimuli, study, teacher  # noqa: F401
 
 from creativelib.cli import build_parser, main
+from creativelib.study.report import report
 from creativelib.study.server.folder import Settings, Study
 from creativelib.study.server.guard import Signer
 from creativelib.study.stimuli import save_stimuli
@@ -37,9 +38,9 @@ def test_the_figure_is_hidden_until_the_study_is_closed(teacher, app, study):
     assert "figure.png" not in teacher.get("/teacher/").text
     assert "What they say" in teacher.post("/teacher/open", data={"form": teacher.form, "open": "no"}).text
     assert teacher.get("/teacher/figure.png").content.startswith(b"\x89PNG")
-    report = teacher.get("/teacher/report.html").text
-    assert "4 began, 1 are left out" in report and "Both tests hold" in report and "Krippendorff" in report
-    assert "data:image/png;base64," in report and "http" not in re.sub(r"base64,[^\"]*", "", report)
+    page = teacher.get("/teacher/report.html").text
+    assert "4 began, 1 are left out" in page and "Both tests hold" in page and "Krippendorff" in page
+    assert "data:image/png;base64," in page and "http" not in re.sub(r"base64,[^\"]*", "", page)
     late = Person(app, study)
     assert late.join()["message"] == "The study is closed." and late.rate("x", 1).status_code == 401
 
@@ -195,9 +196,34 @@ def test_as_a_teacher_would(tmp_path, capsys):
     texts = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert {"report.html", "ratings.csv", "codebook.csv"} <= {path.name for path in texts}
     assert not [path for path, content in texts.items() if gone.encode() in content]
-    report = (folder / "report.html").read_text()
-    assert "9 began, 0 are left out" in report and "Both tests hold" in report
+    page = (folder / "report.html").read_text()
+    assert "9 began, 0 are left out" in page and "Both tests hold" in page
     assert run("delete", folder, states[0]["code"]) == 0
     assert not [path for path in folder.rglob("*") if path.is_file() and states[0]["code"].encode() in path.read_bytes()]
     assert run("delete", folder, states[0]["code"]) == 2
+    study.close()
+
+
+def test_the_report_says_what_each_question_found(tmp_path):
+    """People of whom every fourth says how surprising: creative peaks in the middle, surprise rises all the way."""
+    scales = ("creative", "creative", "creative", "surprising")
+    study = Study(make_study(tmp_path / "two", runs=6, repeats=1, pairs=3, scales=scales))
+    for number in range(12):
+        rater = study.store.rater(f"rater {number}", consent=True, text=study.consent())
+        view = study.store.view(session := study.session.deal(rater))
+        means = (1, 4, 2) if view["scale"] == "creative" else (0, 2, 4)
+        for place, name in enumerate(view["order"]):
+            study.store.rate(session, name, means[study.stimuli[name].iteration // 24] + (place + number) % 2, 900)
+        for left, right in study.pairs(view["order"], view["turn"]):
+            steps = [study.stimuli[one].iteration for one in (left, right)]
+            study.store.choose(session, left, right, "left" if steps[0] > steps[1] else "right")
+    study.change(open=False)
+    text = report(study)
+    creative, surprising = re.split("<h2>Asked how ", text)[1:]
+    assert "creative: 9 raters" in creative and "Both tests hold at 0.05 (p &lt; 0.001" in creative and "by chance" in creative
+    assert "surprising: 3 raters" in surprising and "Both tests hold" not in surprising
+    assert re.search(r"Rank correlation with nats over 18 pictures: 0\.[89]", surprising)
+    assert "more surprising?" in surprising and surprising.count("100%") >= 3 and "Not computed" not in text
+    for image in re.findall("<img[^>]*>", text):
+        assert re.search('alt="[^"]{20,}"', image)
     study.close()

@@ -77,7 +77,8 @@ def sessions(database: Database) -> pd.DataFrame:
 
 def choices(database: Database) -> pd.DataFrame:
     """Paired choices: see ``Store.choices``."""
-    query = sa.select(RATERS.c.code.label("rater"), CHOICES).join(SESSIONS, SESSIONS.c.id == CHOICES.c.session)
+    query = sa.select(RATERS.c.code.label("rater"), CHOICES, SESSIONS.c.scale)
+    query = query.join(SESSIONS, SESSIONS.c.id == CHOICES.c.session)
     query = query.join(RATERS, RATERS.c.id == SESSIONS.c.rater)
     return _frame(database, query.order_by(SESSIONS.c.started_at, SESSIONS.c.id, CHOICES.c.chosen_at))
 

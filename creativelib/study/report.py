@@ -13,12 +13,12 @@ from matplotlib.figure import Figure
 
 from creativelib.study.agreement import krippendorff_alpha, repeat_agreement
 from creativelib.study.choices import share_interval
-from creativelib.study.contrasts import Difference, rise_and_fall
+from creativelib.study.contrasts import Difference, paired_difference, rise_and_fall
 from creativelib.study.exclusions import exclusions, rule
 from creativelib.study.figures import by_condition, by_iteration, who_rated, wundt_curve
 from creativelib.study.inverted_u import inverted_u
 from creativelib.study.schema import CREATIVE
-from creativelib.study.stimuli import conditions
+from creativelib.study.stimuli import CONDITIONS, conditions
 
 DPI = 110
 
@@ -37,11 +37,11 @@ def report(study) -> str:
         | {"reason": reasons.get(row["rater"], "")}
         for row in sessions.to_dict("records")
     ]
-    scales = [_scale(study, scale, rows) for scale, rows in ratings.groupby("scale")]
+    choices = choices[~choices["rater"].isin(reasons)]
+    scales = [_scale(study, scale, rows, choices[choices["scale"] == scale]) for scale, rows in ratings.groupby("scale")]
     facts = {
         "settings": asdict(study.settings), "study": study, "people": people, "rule": rule(study.settings), "scales": scales,
         "consent": study.consent(), "version": study.version(), "made": datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
-        "choices": _choices(study, choices[~choices["rater"].isin(reasons)]),
         "kinds": pd.Series([one.kind for one in study.stimuli.values()]).value_counts().to_dict(),
     }  # fmt: skip
     folder = Path(__file__).parent / "server" / "templates"
@@ -64,9 +64,9 @@ def main_figure(study) -> bytes:
     return _png(figure)
 
 
-def _scale(study, scale: str, rows: pd.DataFrame) -> dict:
+def _scale(study, scale: str, rows: pd.DataFrame, choices: pd.DataFrame) -> dict:
     """What people who were asked one thing said."""
-    found = {"name": scale, "who": who_rated(rows), "ratings": len(rows), "parts": []}
+    found = {"name": scale, "who": who_rated(rows), "ratings": len(rows), "parts": [], "choices": _choices(study, choices)}
 
     def part(title: str, make: Callable[[], dict]) -> None:
         try:
@@ -74,27 +74,48 @@ def _scale(study, scale: str, rows: pd.DataFrame) -> dict:
         except ValueError as error:  # too few raters, another design
             found["parts"].append({"title": title, "why": str(error), "text": "", "figure": "", "alt": ""})
 
-    part("Do ratings rise from the default, and fall again beyond?", lambda: _test(study, rows))
+    if scale == CREATIVE:
+        part("Do ratings rise from the default, and fall again beyond?", lambda: _test(study, rows))
+    else:
+        part("Does what people see rise with the search, and with nats?", lambda: _seen(study, rows))
     part("The pictures and their mean ratings", lambda: _pictures(study, rows))
     part(
         "By iteration of the search", lambda: _figure(by_iteration(rows), "Mean rating by iteration, with a line for each run.")
     )
-    part("By surprise in nats", lambda: _curve(rows))
+    if scale == CREATIVE:
+        part("By surprise in nats", lambda: _curve(rows))
     part("Do raters agree with each other, and with themselves?", lambda: _agreement(rows))
     return found
 
 
 def _test(study, rows: pd.DataFrame) -> dict:
-    rows = rows[rows["kind"] == "image"]
-    found = rise_and_fall(rows.assign(condition=rows["stimulus"].map(conditions(study.stimuli.values()))))
+    found = rise_and_fall(_with_conditions(study, rows))
     verdict = "Both tests hold" if found.verdict else "Not both tests hold"
     text = f"Rise: {_said(found.rise)}. Fall: {_said(found.fall)}. {verdict} at {found.alpha:g}"
-    return {"text": f"{text} (p = {found.p_value:.3f}, the larger of the two)."}
+    return {"text": f"{text} ({_p(found.p_value)}, the larger of the two)."}
+
+
+def _seen(study, rows: pd.DataFrame) -> dict:
+    rows = _with_conditions(study, rows)
+    pictures = rows.groupby("stimulus").agg(seen=("value", "mean"), nats=("surprise", "first"))
+    steps = [_said(paired_difference(rows, *pair)) for pair in ((CONDITIONS[1], CONDITIONS[0]), (CONDITIONS[2], CONDITIONS[1]))]
+    rank = pictures["seen"].corr(pictures["nats"], method="spearman")
+    text = f"From {CONDITIONS[0]} to {CONDITIONS[1]}: {steps[0]}. From there to {CONDITIONS[2]}: {steps[1]}. "
+    return {"text": text + f"Rank correlation with nats over {len(pictures)} pictures: {rank:.2f}."}
+
+
+def _with_conditions(study, rows: pd.DataFrame) -> pd.DataFrame:
+    rows = rows[rows["kind"] == "image"]
+    return rows.assign(condition=rows["stimulus"].map(conditions(study.stimuli.values())))
+
+
+def _p(value: float) -> str:
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
 def _said(one: Difference) -> str:
     interval = f"95 % interval {one.low:+.2f} to {one.high:+.2f}"
-    return f"{one.difference:+.2f} points ({interval}, one-sided p = {one.p_greater:.3f}; {one.raters} raters, {one.runs} runs)"
+    return f"{one.difference:+.2f} points ({interval}, one-sided {_p(one.p_greater)}; {one.raters} raters, {one.runs} runs)"
 
 
 def _pictures(study, rows: pd.DataFrame) -> dict:
@@ -103,7 +124,7 @@ def _pictures(study, rows: pd.DataFrame) -> dict:
 
 
 def _curve(rows: pd.DataFrame) -> dict:
-    found = inverted_u(rows, resamples=300)
+    found = inverted_u(rows, resamples=300, folds=max(2, min(10, rows[rows["kind"] == "image"]["stimulus"].nunique() // 2)))
     words = "are consistent with an inverted U" if found.consistent else "do not show an inverted U"
     text = f"Ratings {words} of nats. This describes; the test above does not depend on how surprise is measured."
     return {"text": text} | _figure(
@@ -132,9 +153,8 @@ def _choices(study, choices: pd.DataFrame) -> list[dict]:
         first, second = sorted((left, right), key=lambda one: order.index(names[one]))
         rows.append((names[first], names[second], (left if chosen == "left" else right) == second))
     found = []
-    for (first, second), group in pd.DataFrame(rows, columns=["first", "second", "won"]).groupby(
-        ["first", "second"], sort=False
-    ):
+    groups = pd.DataFrame(rows, columns=["first", "second", "won"]).groupby(["first", "second"])
+    for (first, second), group in sorted(groups, key=lambda pair: [order.index(name) for name in pair[0]]):
         share = share_interval(int(group["won"].sum()), len(group))
         found.append({"first": first, "second": second, "n": len(group), "share": f"{share.share:.0%}"})
         found[-1] |= {"interval": f"{share.low:.0%} to {share.high:.0%}"}

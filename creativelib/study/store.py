@@ -334,7 +334,7 @@ class Store:
         return reading.sessions(self.database)
 
     def choices(self) -> pd.DataFrame:
-        """Paired choices: rater (code), session, left, right, chosen, chosen_at."""
+        """Paired choices: rater (code), session, left, right, chosen, chosen_at, scale (which was asked)."""
         return reading.choices(self.database)
 
     # --- leaving and coming -------------------------------------------------------------------------------------------

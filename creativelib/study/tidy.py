@@ -32,6 +32,7 @@ COLUMNS = {
     },
     "choices.csv": {
         "rater": ("text", "pseudonym of the person"),
+        "scale": ("text", "what was asked: which is more creative, or more surprising"),
         "left": ("text", "id of the left picture"),
         "right": ("text", "id of the right picture"),
         "chosen": ("left or right", "which was chosen"),

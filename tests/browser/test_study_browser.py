@@ -283,7 +283,13 @@ def test_the_teachers_page(serve, rater):
     assert server.token not in page.url and page.locator(".qr").evaluate("image => image.naturalWidth") > 100
     teacher.button("Close the study")
     page.get_by_text("What they say").wait_for()
+    figure = page.locator(".figure")
+    wait_for(lambda: figure.evaluate("image => image.naturalWidth") > 100, "the figure")
     teacher.look("teacher-closed")
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    teacher.look("teacher-phone")
+    page.set_viewport_size(DESKTOP["viewport"])
     form = page.locator("form[action='/teacher/delete']")
     form.get_by_label("Code", exact=True).fill(code)
     form.get_by_label("The code again").fill(code)
