@@ -107,6 +107,29 @@ def test_home_is_expanded(tmp_path, monkeypatch):
     assert store.place in repr(store)
 
 
+def test_a_file_may_be_given_as_a_url(where, store):
+    store.rate(fill(store), "image-0", 3)
+    again = Store(f"sqlite:///{where}")
+    assert again.place == str(where) and len(again.ratings()) == 1
+    again.close()
+
+
+@pytest.mark.parametrize(
+    ("where", "match"),
+    [
+        ("sqlite://", "where: got 'sqlite://', which keeps nothing; give a file"),
+        ("sqlite:///:memory:", "which keeps nothing"),
+        ("oracles://host/name", "where: got oracles://...: .*; give a file, or postgresql"),
+        ("://", "where: got ://...: .*; give a file"),
+    ],
+)
+def test_what_is_no_place_for_ratings_is_refused(where, match, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=match):
+        Store(where)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("content", [b"only text, for a long while", b"\x89PNG" + b"\0" * 100])
 def test_another_kind_of_file_is_refused_as_it_is(tmp_path, store, content):
     path = tmp_path / "other.sqlite"

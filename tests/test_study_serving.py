@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import re
+import socket
 import subprocess
 import sys
 import zipfile
@@ -117,6 +118,10 @@ def test_a_folder_that_is_no_study_is_told(tmp_path):
     make_study(tmp_path / "study", runs=1)
     with pytest.raises(FileExistsError, match="holds something already"):
         make_study(tmp_path / "study", runs=1)
+    (tmp_path / "study" / "keys.json").rename(tmp_path / "keys.json")
+    with pytest.raises(ValueError, match="keys.json is missing or broken; fetch it from a backup"):
+        Study(tmp_path / "study")
+    (tmp_path / "keys.json").rename(tmp_path / "study" / "keys.json")
     (tmp_path / "study" / "study.json").write_text('{"kind": "creativelib study 1", "colour": 1}')
     with pytest.raises(ValueError, match="study.json cannot be read: unknown settings \\['colour'\\]"):
         Study(tmp_path / "study")
@@ -227,3 +232,13 @@ def test_the_report_says_what_each_question_found(tmp_path):
     for image in re.findall("<img[^>]*>", text):
         assert re.search('alt="[^"]{20,}"', image)
     study.close()
+
+
+def test_a_port_that_is_taken_is_said_in_one_line(tmp_path, capsys):
+    folder = make_study(tmp_path / "study", runs=1)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert main(["study", "serve", str(folder), "--host", "127.0.0.1", "--port", str(port)]) == 2
+    assert f"port: {port} of 127.0.0.1 cannot be used; choose another with --port" in capsys.readouterr().err

@@ -98,7 +98,10 @@ def _serve(arguments: argparse.Namespace) -> int:
     options = {"log_level": "warning", "server_header": False, "date_header": False, "timeout_keep_alive": 20}
     options |= {"proxy_headers": bool(arguments.proxy), "forwarded_allow_ips": arguments.proxy or None}
     config = uvicorn.Config(lambda: None, host=arguments.host, port=arguments.port, **options)
-    listening = config.bind_socket()
+    try:
+        listening = config.bind_socket()
+    except SystemExit:  # uvicorn has logged why
+        raise OSError(f"port: {arguments.port} of {arguments.host} cannot be used; choose another with --port") from None
     port = listening.getsockname()[1]
     host = arguments.host if arguments.host not in ("0.0.0.0", "::") else local_address()
     address = arguments.address.rstrip("/") or f"http://{host}:{port}"

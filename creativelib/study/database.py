@@ -34,13 +34,14 @@ class Database:
     def __init__(self, where: str | Path, *, make: bool = True):
         self._turn = threading.Lock()  # writers of one process stand in line; SQLite would have them poll
         self.path: Path | None = None
-        if "://" in str(where) and not str(where).startswith("sqlite"):
+        url = _url(str(where)) if "://" in str(where) else None
+        if url is not None and url.get_backend_name() != "sqlite":
             # Asked before use whether it still answers; half an hour old, made anew.
             options = {"pool_pre_ping": True, "pool_size": POOL, "max_overflow": 2 * POOL, "pool_recycle": 1800}
-            self.engine = sa.create_engine(str(where), **options)
+            self.engine = sa.create_engine(url, **options)
             self.place = self.engine.url.render_as_string(hide_password=True)
         else:
-            self.path = Path(str(where).removeprefix("sqlite:///")).expanduser().absolute()
+            self.path = Path(where if url is None else url.database).expanduser().absolute()
             self.place = str(self.path)
             _create(self.path)
             # No pool for a file: SQLite then folds its log into it after each use.
@@ -131,6 +132,20 @@ class Database:
             if word in reason:
                 return sentence.format(self.place)
         return f"{self.place}: {reason}"
+
+
+def _url(where: str) -> sa.URL:
+    """A database URL, with the driver that is installed. Raises ValueError for what is none, or keeps nothing."""
+    try:
+        url = sa.make_url(where)
+        url.get_dialect()
+    except (sa.exc.ArgumentError, ValueError) as error:
+        raise ValueError(
+            f"where: got {where.partition('://')[0]}://...: {error}; give a file, or postgresql+psycopg://host/name"
+        ) from None
+    if url.get_backend_name() == "sqlite" and (url.database or ":memory:") == ":memory:":
+        raise ValueError(f"where: got {where!r}, which keeps nothing; give a file")
+    return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
 
 
 def _begin(connection: sa.Connection) -> None:

@@ -92,8 +92,11 @@ class Study:
         if not (self.folder / "study.json").is_file():
             raise FileNotFoundError(f"folder: there is no study in {self.folder}; make one with: creativelib study new")
         self.settings = self._read()
-        keys = json.loads((self.folder / "keys.json").read_text())
-        self.secret, self.teacher_token = keys["secret"], keys["teacher"]
+        try:
+            keys = json.loads((self.folder / "keys.json").read_text())
+            self.secret, self.teacher_token = str(keys["secret"]), str(keys["teacher"])
+        except (OSError, ValueError, KeyError, TypeError):
+            raise ValueError(f"folder: {self.folder / 'keys.json'} is missing or broken; fetch it from a backup") from None
         self.stimuli = {one.id: one for one in load_stimuli(self.folder / "stimuli")}
         self._pixels: dict[str, bytes] = {}
         self.store = Store(database or self.folder / "ratings.sqlite")
