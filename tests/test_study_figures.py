@@ -7,9 +7,11 @@ from matplotlib.text import Text
 from PIL import Image
 
 from creativelib.study import figures
+from creativelib.study.contrasts import rise_and_fall
 from creativelib.study.inverted_u import inverted_u
 from creativelib.study.means import mean_by_iteration
 from creativelib.study.simulation import simulate_class
+from creativelib.study.stimuli import CONDITIONS as CONDITION_NAMES
 from creativelib.study.stimuli import Stimulus
 from creativelib.study.taste import berlyne
 from creativelib.widgets import png
@@ -20,7 +22,9 @@ STIMULI = [
     for step in range(0, 14, 2)
 ]
 TABLE = pd.DataFrame([one.facts for one in STIMULI]).rename(columns={"id": "stimulus"})
-CONDITIONS = {one.id: "default" if one.iteration == 0 else "peak" for one in STIMULI if one.iteration in (0, 4)}
+CONDITIONS = {
+    one.id: {0: "default", 4: "creative", 12: "overshoot"}[one.iteration] for one in STIMULI if one.iteration in (0, 4, 12)
+}
 
 
 def ratings(human=False):
@@ -39,7 +43,12 @@ def drawn(rows):
         figures.by_iteration(rows, STIMULI, seeds=(0, 2), resamples=50),
         figures.wundt_curve(rows, inverted_u(rows, resamples=20)),
         figures.by_condition(rows, STIMULI, CONDITIONS),
+        figures.contrasts(within(rows), rise_and_fall(within(rows))),
     ]
+
+
+def within(rows):
+    return rows.assign(condition=rows["stimulus"].map(CONDITIONS)).dropna(subset="condition")
 
 
 def test_every_figure_says_inside_its_axes_who_rated():
@@ -47,6 +56,16 @@ def test_every_figure_says_inside_its_axes_who_rated():
         assert "12 simulated raters" in texts_inside(figure.axes[0])
     for figure in drawn(ratings(human=True)):
         assert "12 raters" in texts_inside(figure.axes[0]) and "simulated" not in texts_inside(figure.axes[0])
+
+
+def test_contrasts_are_those_of_the_test_with_their_intervals():
+    rows = within(ratings())
+    found = rise_and_fall(rows)
+    left, right = figures.contrasts(rows, found).axes
+    mean = next(line for line in left.lines if line.get_label() == "mean of 3 runs")
+    assert np.allclose(mean.get_ydata(), [rows[rows["condition"] == name]["value"].mean() for name in CONDITION_NAMES])
+    assert [bar.lines[0].get_ydata()[0] for bar in right.containers] == [found.rise.difference, found.fall.difference]
+    assert f"p = {found.fall.p_greater:.3f}" in texts_inside(right) and "simulated" in texts_inside(right)
 
 
 def test_who_rated_counts_both_kinds_and_cannot_be_fooled_by_a_store():

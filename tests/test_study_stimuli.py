@@ -1,49 +1,123 @@
-"""Stimuli: blinded, repeatable, with checks among them."""
+"""Stimuli: three pictures of each run under blinded ids, repeatable, with checks among them; what is handed out says
+nothing."""
 
+import json
 import subprocess
 import sys
 from collections import Counter
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from creativelib.pullback import Verdict
 from creativelib.study.orders import rating_order
-from creativelib.study.rounds import dial_stimuli, make_stimuli
-from creativelib.study.stimuli import CONDITIONS, conditions, load_stimuli, save_stimuli
-from creativelib.study.store import KINDS, Store
+from creativelib.study.rounds import Searches, dial_stimuli, make_stimuli, trajectory_stimuli
+from creativelib.study.stimuli import CONDITIONS, Stimulus, conditions, load_stimuli, save_stimuli
+from creativelib.study.schema import KINDS
+from creativelib.study.store import Store
 
-SETTINGS = {"seeds": 2, "iterations": (0, 2, 4), "n": 60, "dims": 6, "progress": False}
+SETTINGS = {"n": 60, "dims": 6, "progress": False}
+STUDY = {"runs": 3, "steps": 6, "last": 4, "every": 1, **SETTINGS}
+
+
+class Checker:
+    """Affirms plain pictures, and of others those of these runs and steps."""
+
+    threshold = 0.5
+
+    def __init__(self, searches=None, yes=()):
+        self.yes = {searches.pictures(run, [step])[0].png for run, step in yes}
+        self.known = (
+            None
+            if searches is None
+            else {one.png for run in range(len(searches)) for one in searches.pictures(run, range(1, 7))}
+        )
+
+    def check(self, image, subject):
+        picture = Stimulus.blinded("image", image).png
+        yes = self.known is None or picture not in self.known or picture in self.yes
+        return Verdict(yes, 0.9 if yes else 0.1)
+
+
+@pytest.fixture(scope="module")
+def searches(small_generator):
+    return Searches(small_generator, "alien", runs=3, steps=6, every=1, **SETTINGS)
 
 
 @pytest.fixture(scope="module")
 def stimuli(small_generator):
-    return make_stimuli(small_generator, "alien", **SETTINGS)
+    return make_stimuli(small_generator, "alien", checker=Checker(), **STUDY)
 
 
-def test_runs_by_iterations_and_the_checks(stimuli):
+def test_three_pictures_of_each_run_and_the_checks(stimuli):
     kinds = Counter(one.kind for one in stimuli)
-    assert kinds == {"anchor": 1, "image": 6, "repeat": 2, "outsider": 2} and set(kinds) <= set(KINDS)
+    assert kinds == {"image": 9, "repeat": 3, "outsider": 2} and set(kinds) <= set(KINDS)  # no default stands for 1
     images = [one for one in stimuli if one.kind == "image"]
-    assert [(one.seed, one.iteration) for one in images] == [(run, step) for run in (0, 1) for step in (0, 2, 4)]
+    assert [(one.seed, one.iteration) for one in images] == [(run, step) for run in range(3) for step in (0, 4, 6)]
     assert all(one.surprise is not None for one in images)
     by_id = {one.id: one for one in images}
-    for one in stimuli:
-        if one.kind == "repeat":
-            assert one.png == by_id[one.of].png and one.surprise == by_id[one.of].surprise and one.id != one.of
-    assert stimuli[0].kind == "anchor" and stimuli[0].image.size == images[0].image.size
+    again = [one for one in stimuli if one.kind == "repeat"]
+    for one in again:
+        assert one.png == by_id[one.of].png and one.surprise == by_id[one.of].surprise and one.id != one.of
+    assert [one.seed for one in again] == [0, 1, 2]  # one of each run: whoever sees a run can meet a repeat
+    condition = conditions(stimuli)
+    assert [condition[one.id] for one in images] == list(CONDITIONS) * 3
+
+
+def test_the_creative_picture_is_the_last_that_the_checker_still_recognises(searches):
+    yes = [(0, 2), (0, 3), (1, 4), (1, 6)]  # of the third run nothing
+    assert searches.accepted(Checker(searches, yes), [2, 3, 4]) == [3, 4, 2]
+    study = searches.study(Checker(searches, yes), last=4, outsiders=0, repeats=0)
+    assert [one.iteration for one in study] == [0, 3, 6, 0, 4, 6, 0, 2, 6]  # the earliest: no run is left out for how it looks
+
+
+def test_the_default_is_the_frozen_models_own(searches, stimuli):
+    plain = searches.pictures(0, [0])[0]
+    untouched = searches._runs[0].default([searches._runs[0].seed])
+    assert plain.surprise == pytest.approx(float(searches.scene.typicality.surprise(untouched)), rel=1e-4)
+    assert plain.id == stimuli[0].id
+
+
+def test_the_paper_s_anchor_stands_first_where_it_is_wanted(small_generator):
+    with_anchor = make_stimuli(small_generator, "alien", checker=Checker(), anchor=True, **(STUDY | {"runs": 1}))
+    assert [one.kind for one in with_anchor][:2] == ["anchor", "image"]
+    assert with_anchor[0].id not in rating_order(with_anchor, 0)
+
+
+def test_the_design_of_fig_4(small_generator):
+    few = trajectory_stimuli(small_generator, "alien", runs=2, iterations=(0, 2, 4), **SETTINGS)
+    assert Counter(one.kind for one in few) == {"image": 6, "repeat": 2, "outsider": 2}
+    images = [one for one in few if one.kind == "image"]
+    assert [(one.seed, one.iteration) for one in images] == [(run, step) for run in (0, 1) for step in (0, 2, 4)]
+    assert set(conditions(few, (0, 2, 4)).values()) == {0, 2, 4}
 
 
 def test_ids_say_nothing_and_are_repeatable(stimuli, small_generator):
     assert all(len(one.id) == 12 and int(one.id, 16) >= 0 for one in stimuli)
-    again = make_stimuli(small_generator, "alien", **SETTINGS)
+    again = make_stimuli(small_generator, "alien", checker=Checker(), **STUDY)
     assert [one.facts for one in again] == [one.facts for one in stimuli]
-    other = make_stimuli(small_generator, "alien", **SETTINGS, seed=1)
+    other = make_stimuli(small_generator, "alien", checker=Checker(), **STUDY, seed=1)
     assert not {one.id for one in other} & {one.id for one in stimuli}
 
 
 def test_pullback_is_another_course(stimuli, small_generator):
-    pulled = make_stimuli(small_generator, "alien", **SETTINGS, pullback=True)
+    pulled = make_stimuli(small_generator, "alien", checker=Checker(), **STUDY, pullback=True)
     assert [one.kind for one in pulled] == [one.kind for one in stimuli]
-    assert pulled[1].surprise == pytest.approx(stimuli[1].surprise)  # iteration 0
+    assert pulled[0].surprise == pytest.approx(stimuli[0].surprise)  # iteration 0
+
+
+def test_numbers_of_numpy_become_plain():
+    one = Stimulus.blinded("image", b"", seed=np.int64(3), iteration=np.int64(40), surprise=np.float32(1.5))
+    assert json.dumps(one.facts) and (type(one.seed), type(one.iteration), type(one.surprise)) == (int, int, float)
+
+
+def test_what_is_handed_out_holds_pixels_and_nothing_else(stimuli, tmp_path):
+    folder = save_stimuli(stimuli, tmp_path / "study")
+    assert sorted(path.name for path in folder.iterdir()) == ["key.json", "pictures"]
+    files = sorted((folder / "pictures").iterdir())
+    assert [path.stem for path in files] == sorted(one.id for one in stimuli)
+    assert all(not Image.open(path).info for path in files)  # no text, no settings inside
 
 
 def test_saved_and_loaded_they_go_into_a_store(stimuli, tmp_path):
@@ -61,31 +135,37 @@ def test_folders_that_are_not_whole_are_refused(stimuli, tmp_path):
     with pytest.raises(FileNotFoundError, match="^folder: there is no"):
         load_stimuli(tmp_path)
     folder = save_stimuli(stimuli, tmp_path / "stimuli")
-    (folder / f"{stimuli[0].id}.png").write_bytes(b"changed")
+    (folder / "pictures" / f"{stimuli[0].id}.png").write_bytes(b"changed")
     with pytest.raises(ValueError, match="was changed"):
         load_stimuli(folder)
-    (folder / f"{stimuli[0].id}.png").unlink()
+    (folder / "pictures" / f"{stimuli[0].id}.png").unlink()
     with pytest.raises(FileNotFoundError, match="is missing"):
         load_stimuli(folder)
-    (folder / "stimuli.json").write_text("[]")
+    (folder / "key.json").write_text("[]")
     with pytest.raises(ValueError, match="is no list of stimuli"):
+        load_stimuli(folder)
+    (folder / "key.json").rename(folder / "stimuli.json")
+    with pytest.raises(FileNotFoundError, match="but stimuli.json of an older version: make the pictures anew"):
         load_stimuli(folder)
 
 
 @pytest.mark.parametrize(
-    ("settings", "match"),
+    ("make", "settings", "match"),
     [
-        ({"iterations": ()}, "^iterations: got"),
-        ({"iterations": (-1, 2)}, "^iterations: got"),
-        ({"iterations": (0,)}, "^iterations: got"),
-        ({"seeds": 0}, "^seeds: got 0"),
-        ({"repeats": 7}, "^repeats: got 7; there are only 6"),
-        ({"outsiders": -1}, "^outsiders: got -1"),
+        (trajectory_stimuli, {"iterations": ()}, "^iterations: got"),
+        (trajectory_stimuli, {"iterations": (-1, 2)}, "^iterations: got"),
+        (trajectory_stimuli, {"iterations": (0,)}, "^iterations: got"),
+        (make_stimuli, {"runs": 0}, "^runs: got 0"),
+        (make_stimuli, {"runs": 1, "steps": 4, "last": 4, "every": 2}, "^last: got 4; give a step .* before the last, 4"),
+        (make_stimuli, {"runs": 1, "steps": 4, "last": 1, "every": 2}, "^last: got 1"),
+        (make_stimuli, {"runs": 1, "steps": 4, "last": 2, "every": 2, "repeats": 4}, "^repeats: got 4; give .* from 0 to 3"),
+        (make_stimuli, {"runs": 1, "steps": 4, "last": 2, "every": 2, "outsiders": -1}, "^outsiders: got -1"),
     ],
 )
-def test_bad_numbers_are_refused(small_generator, settings, match):
+def test_bad_numbers_are_refused(small_generator, make, settings, match):
+    checker = {"checker": Checker()} if make is make_stimuli else {}
     with pytest.raises(ValueError, match=match):
-        make_stimuli(small_generator, "alien", **(SETTINGS | settings))
+        make(small_generator, "alien", **checker, **(SETTINGS | settings))
 
 
 # --- the second round -------------------------------------------------------------------------------------------------
@@ -103,7 +183,7 @@ def second(small_generator):
 
 
 def test_the_dial_makes_three_pictures_a_run(second):
-    assert Counter(one.kind for one in second) == {"anchor": 1, "image": 6, "outsider": 2}
+    assert Counter(one.kind for one in second) == {"image": 6, "outsider": 2}
     condition = conditions(second)
     assert Counter(condition.values()) == dict.fromkeys(CONDITIONS, 2)
     nats = {name: [one.surprise for one in second if condition.get(one.id) == name] for name in CONDITIONS}
@@ -130,10 +210,10 @@ def test_a_dial_that_cannot_be_set(small_generator, changes, message):
         dial(small_generator, **changes)
 
 
-def test_conditions_are_of_dial_stimuli_only(stimuli):
-    second_has = "stimuli: got .* images of each run; give those of dial_stimuli"
+def test_conditions_are_of_whole_runs_only(stimuli):
+    second_has = "stimuli: got .* images of each run; give those of make_stimuli or dial_stimuli"
     with pytest.raises(ValueError, match=second_has):
-        conditions(stimuli[:3])
+        conditions(stimuli[:2])
 
 
 def test_rating_needs_neither_torch_nor_a_model():

@@ -7,12 +7,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from creativelib.plotting import PlainFigure
 from creativelib.study import HIGHEST, LOWEST
+from creativelib.study.contrasts import RiseAndFall
 from creativelib.study.inverted_u import InvertedU
 from creativelib.study.means import mean_by_iteration
 from creativelib.study.ratings import checked_ratings
 from creativelib.study.simulation import MARK
-from creativelib.study.stimuli import Stimulus
+from creativelib.study.stimuli import CONDITIONS, Stimulus
 from creativelib.study.wundt import WundtCurve
 
 LINE, BAND, PEAK = "#0b5cad", "#9fc3ea", "#b3261e"
@@ -52,7 +54,7 @@ def by_iteration(
     mean = mean_by_iteration(ratings, resamples=resamples)
     runs = mean_by_iteration(ratings, by_seed=True, resamples=1)
     steps = mean["iteration"].tolist()
-    figure = Figure(figsize=(8.6, 3.2 + 0.95 * len(seeds)), layout="constrained", dpi=80)
+    figure = PlainFigure(figsize=(8.6, 3.2 + 0.95 * len(seeds)), layout="constrained", dpi=80)
     grid = figure.add_gridspec(1 + len(seeds), len(steps), height_ratios=[3.4] + [1] * len(seeds))
     axis = figure.add_subplot(grid[0, :])
     axis.fill_between(steps, mean["low"], mean["high"], color=BAND, alpha=0.7, label="95 % interval over raters")
@@ -77,31 +79,61 @@ def by_iteration(
     return figure
 
 
-def wundt_curve(ratings: pd.DataFrame, found: InvertedU, title: str = "") -> Figure:
-    """Mean rating of each image by its surprise in nats, with the fitted Wundt curve, its peak and the interval of that.
+def wundt_curve(ratings: pd.DataFrame, found: InvertedU, title: str = "", unit: str = "nats") -> Figure:
+    """Mean rating of each image by its surprise, with the fitted Wundt curve, its peak and the interval of that.
 
     Args:
-        ratings: with rater, stimulus, value, surprise, those that ``found`` is of.
+        ratings: with rater, stimulus, value, surprise, those that ``found`` is of. unit: of surprise, "nats" or what people
+        gave.
     """
     rows = checked_ratings(ratings, ["rater", "stimulus", "value", "surprise"])
     images = rows.groupby("stimulus").agg(surprise=("surprise", "first"), mean=("value", "mean"))
     curve = WundtCurve.fit(rows["surprise"], rows["value"])
-    figure = Figure(figsize=(6.6, 3.4), layout="constrained", dpi=80)
+    figure = PlainFigure(figsize=(6.6, 3.4), layout="constrained", dpi=80)
     axis = figure.subplots()
     axis.scatter(images["surprise"], images["mean"], s=22, color="#777777", label=f"{len(images)} images")
     nats = np.linspace(curve.low, curve.high, 300)
     axis.plot(nats, curve.predict(nats), color=LINE, linewidth=2.5, label="Wundt curve")
     if np.isfinite(found.peak):
-        axis.axvline(found.peak, color=PEAK, linestyle="--", label=f"peak: {found.peak:.0f} nats")
+        axis.axvline(found.peak, color=PEAK, linestyle="--", label=f"peak: {found.peak:.3g} {unit}")
         axis.axvspan(*found.interval, color=PEAK, alpha=0.12, label="95 % interval of the peak")
-    axis.set(xlabel="surprise, nats", ylabel="mean rating", title=title)
+    axis.set(xlabel=f"surprise, {unit}", ylabel="mean rating", title=title)
     axis.legend(fontsize=7, loc="center right")
     _say_who(axis, ratings)
     return figure
 
 
+def contrasts(ratings: pd.DataFrame, found: RiseAndFall, names: Sequence[str] = CONDITIONS) -> Figure:
+    """The test within runs: the mean of each condition, run by run and over all; and both differences with their intervals.
+
+    Args:
+        ratings: with rater, seed, condition, value, those that ``found`` is of. names: the three conditions in order.
+    """
+    rows = checked_ratings(ratings, ["rater", "seed", "condition", "value"])
+    means = rows.groupby(["seed", "condition"])["value"].mean().unstack()[list(names)]
+    figure = PlainFigure(figsize=(8.6, 3.2), layout="constrained", dpi=80)
+    left, right = figure.subplots(1, 2, width_ratios=[3, 2])
+    for run in means.to_numpy():
+        left.plot(range(3), run, color="#777777", linewidth=0.7, marker="o", markersize=3)
+    left.plot(range(3), means.mean(), color=LINE, linewidth=2.5, marker="s", label=f"mean of {len(means)} runs")
+    left.set(xticks=range(3), xticklabels=names, ylabel="mean rating", xlim=(-0.3, 2.3))
+    left.legend(fontsize=7, loc="upper left")
+    _say_who(left, ratings)
+    labels = [f"{names[1]}\nabove {other}" for other in (names[0], names[2])]
+    for place, one in enumerate((found.rise, found.fall)):
+        reach = [[one.difference - one.low], [one.high - one.difference]]
+        right.errorbar([place], [one.difference], yerr=reach, fmt="s", color=LINE, capsize=5)
+        right.annotate(
+            f"p = {one.p_greater:.3f}", (place, one.difference), xytext=(8, 0), textcoords="offset points", fontsize=8
+        )
+    right.axhline(0, color=PEAK, linewidth=1)
+    right.set(xticks=[0, 1], xticklabels=labels, xlim=(-0.5, 1.7), ylabel="difference, points (95 % interval)")
+    right.text(0.99, 0.97, who_rated(ratings), transform=right.transAxes, ha="right", va="top", fontsize=8, weight="bold")
+    return figure
+
+
 def by_condition(ratings: pd.DataFrame, stimuli: Sequence[Stimulus], conditions: dict[str, str]) -> Figure:
-    """The second round: images by run and condition, each with its surprise and mean rating.
+    """Images by run and condition, each with its surprise and mean rating.
 
     Args:
         ratings: with rater, stimulus, value. conditions: of the images' ids, see ``stimuli.conditions``.
@@ -109,7 +141,7 @@ def by_condition(ratings: pd.DataFrame, stimuli: Sequence[Stimulus], conditions:
     rows = checked_ratings(ratings, ["rater", "stimulus", "value"])
     means = rows.groupby("stimulus")["value"].mean()
     names, runs = list(dict.fromkeys(conditions.values())), sorted({one.seed for one in stimuli if one.id in conditions})
-    figure = Figure(figsize=(1.05 * len(runs) + 0.3, 1.25 * len(names)), layout="constrained", dpi=80)
+    figure = PlainFigure(figsize=(1.05 * len(runs) + 0.3, 1.25 * len(names)), layout="constrained", dpi=80)
     axes = figure.subplots(len(names), len(runs), squeeze=False)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])

@@ -16,7 +16,7 @@ from statsmodels.regression.mixed_linear_model import VCSpec
 
 from creativelib.study.ratings import checked_level, checked_ratings
 
-_EDGE = 1e-3  # a variance below this share of the residual one is called 0
+_EDGE = 5e-3  # a variance below this share of the residual one is called 0
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The pictures of a rating study: of runs, iteration by iteration, and of the novelty dial (sections 3 and 7.3)."""
+"""The pictures of a rating study: of runs, three or many of each, and of the novelty dial (sections 3 and 7.3)."""
 
 import math
 import random
@@ -8,9 +8,10 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
+from creativelib.arguments import whole_number
 from creativelib.generator import Generator, positive_prompt
 from creativelib.prior_sampling import sample_prior
-from creativelib.pullback import SumRule
+from creativelib.pullback import SumRule, YesNoChecker, load_checker
 from creativelib.run import CreativeRun
 from creativelib.seeds import derive_seed
 from creativelib.spaces import make_space
@@ -18,29 +19,28 @@ from creativelib.study.stimuli import Stimulus
 from creativelib.typicality import TypicalityModel
 
 OUTSIDERS = {"alien": "vehicle"}  # what is shown as an obvious non-member of a subject; an alien for all others
-
-
-def _at_least(**numbers: tuple[object, int]) -> None:
-    for name, (value, least) in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{name}: got {value!r}; give a whole number of at least {least}")
+PLAIN = 32  # pictures from which it is read what the checker says of plain ones
+RECOGNISED = 0.9  # share of plain pictures that count as recognised
 
 
 class _Scene:
-    """What the pictures of a study share: the model of what is typical, one decoding noise, the default image."""
+    """What the pictures of a study share: the model of what is typical, and one decoding noise."""
 
     def __init__(self, generator: Generator, subject: str, n: int, dims: int, seed: int, progress: bool):
         self.generator, self.subject, self.seed, self.prompt = generator, subject, seed, positive_prompt(subject)
-        baseline = sample_prior(generator, self.prompt, n=n, seed=derive_seed(seed, "baseline"), progress=progress)
-        self.typicality = TypicalityModel.fit(baseline.embeddings, dims=dims, provenance=baseline.provenance)
+        self._baseline = sample_prior(generator, self.prompt, n=n, seed=derive_seed(seed, "baseline"), progress=progress)
+        self.plain = self._baseline.embeddings
+        self.typicality = TypicalityModel.fit(self.plain, dims=dims, provenance=self._baseline.provenance)
         self.noise = derive_seed(seed, "noise")
-        surprise = self.typicality.surprise(baseline.embeddings)
-        default = int((surprise - surprise.median()).abs().argmin())
-        picture = self.decode(baseline.embeddings[default : default + 1])[0]
-        self.anchor = Stimulus.blinded("anchor", picture, surprise=float(surprise[default]))
 
     def decode(self, embeddings: torch.Tensor) -> list[Image.Image]:
         return self.generator.decode(embeddings, prompt=self.prompt, seed=[self.noise] * len(embeddings))
+
+    def anchor(self) -> Stimulus:
+        """The plain sample of median surprise, which stands for 1."""
+        surprise = self.typicality.surprise(self.plain)
+        middle = int((surprise - surprise.median()).abs().argmin())
+        return Stimulus.blinded("anchor", self.decode(self.plain[middle : middle + 1])[0], surprise=float(surprise[middle]))
 
     def run(self, run_seed: int, pullback: bool, snapshot_every: int = 10, target: float | None = None) -> CreativeRun:
         space, rule = make_space("lora", self.generator, self.subject, seed=run_seed), None if pullback else SumRule(0.0)
@@ -62,6 +62,119 @@ class _Scene:
         ]
 
 
+class Searches:
+    """The runs behind a study's pictures, searched once: the creative loss alone, as in Fig. 4, or with the anchor.
+
+    Args:
+        runs: how many. steps: of each. every: steps between those at which pictures can be taken.
+        pullback: search with the anchor. n, dims: of the baseline and its typicality model. seed: of everything.
+
+    Raises:
+        ValueError: a number that makes no sense. RuntimeError: a run that ended early because its loss was no longer finite.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        subject: str,
+        *,
+        runs: int = 16,
+        steps: int = 72,
+        every: int = 12,
+        pullback: bool = False,
+        n: int = 2000,
+        dims: int = 50,
+        seed: int = 0,
+        progress: bool = True,
+    ):
+        runs, self.steps = whole_number("runs", runs, 1), whole_number("steps", steps, 1)
+        whole_number("every", every, 1)
+        self.scene, self.seed, self._taken = _Scene(generator, subject, n, dims, seed, progress), seed, {}
+        self._runs = []
+        for number in tqdm(range(runs), desc="runs", unit="run", leave=False, disable=not progress):
+            run = self.scene.run(derive_seed(seed, "run", number), pullback, every).run(steps, progress=False)
+            if run.stopped:
+                raise RuntimeError(f"run {number} of {subject!r} ended after {run.steps} of {steps} steps: {run.stopped}")
+            self._runs.append(run)
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def pictures(self, number: int, steps: Sequence[int]) -> list[Stimulus]:
+        """Of run ``number`` after each of ``steps`` (0: the default), of one noise seed; each is drawn once."""
+        run, noise = self._runs[number], [derive_seed(self.seed, "run", number)]
+        missing = [step for step in steps if (number, step) not in self._taken]
+        if missing:
+            embeddings = torch.cat([run.sample(noise, step) if step else run.default(noise) for step in missing])
+            for step, one in zip(missing, self.scene.images(number, missing, embeddings), strict=True):
+                self._taken[number, step] = one
+        return [self._taken[number, step] for step in steps]
+
+    def accepted(self, checker: YesNoChecker, steps: Sequence[int]) -> list[int]:
+        """For each run the last of ``steps`` at which the checker still recognises the subject in the picture; else the first.
+
+        Recognised is what the checker affirms as much as nine in ten plain pictures, or by its own threshold if that is less.
+        """
+        ask = self._asked(checker)
+        plain = [ask(picture) for picture in self.scene.decode(self.scene.plain[:PLAIN])]
+        least = min(checker.threshold, float(torch.tensor(plain).quantile(1 - RECOGNISED)))
+        found = []
+        for number in range(len(self)):
+            later = (step for step in sorted(steps, reverse=True) if ask(self.pictures(number, [step])[0].image) >= least)
+            found.append(next(later, min(steps)))
+        return found
+
+    def _asked(self, checker: YesNoChecker):
+        return lambda picture: checker.check(picture, self.scene.subject).probability
+
+    def study(
+        self,
+        checker: YesNoChecker | None = None,
+        *,
+        last: int = 48,
+        repeats: int = 1,
+        outsiders: int = 2,
+        anchor: bool = False,
+    ) -> list[Stimulus]:
+        """Three pictures of each run, see ``make_stimuli``."""
+        first = [step for step in sorted(self._runs[0].snapshots) if 0 < step <= last]
+        first = first[len(first) // 3 :]  # what hardly differs from the default is no candidate
+        if not first or last >= self.steps:
+            raise ValueError(f"last: got {last!r}; give a step at which pictures can be taken, before the last, {self.steps}")
+        accepted = self.accepted(checker or load_checker(device=self.scene.generator.device), first)
+        images = [self.pictures(number, [0, step, self.steps]) for number, step in enumerate(accepted)]
+        return self._with_checks(images, repeats, outsiders, anchor)
+
+    def trajectory(
+        self,
+        iterations: Sequence[int],
+        runs: int | None = None,
+        *,
+        repeats: int = 0,
+        outsiders: int = 0,
+        anchor: bool = False,
+    ) -> list[Stimulus]:
+        """The design of Fig. 4: pictures of the first ``runs`` at each of ``iterations``, see ``trajectory_stimuli``."""
+        known = set(self._runs[0].snapshots)
+        if not iterations or not set(iterations) <= known:
+            raise ValueError(f"iterations: got {list(iterations)}; pictures can be taken at {sorted(known)}")
+        runs = len(self) if runs is None else whole_number("runs", runs, 1, len(self))
+        images = [self.pictures(number, sorted(set(iterations))) for number in range(runs)]
+        return self._with_checks(images, repeats, outsiders, anchor)
+
+    def _with_checks(self, runs: list[list[Stimulus]], repeats: int, outsiders: int, anchor: bool) -> list[Stimulus]:
+        whole_number("repeats", repeats, 0, min(len(run) for run in runs))
+        whole_number("outsiders", outsiders, 0)
+        source = random.Random(derive_seed(self.seed, "repeats"))
+        chosen = [one for run in runs for one in source.sample(run, repeats)]
+        again = [
+            Stimulus.blinded("repeat", one.png, of=one.id, seed=one.seed, iteration=one.iteration, surprise=one.surprise)
+            for one in chosen
+        ]
+        anchors = [self.scene.anchor()] if anchor else []
+        return _once([*anchors, *(one for run in runs for one in run), *again, *self.scene.outsiders(outsiders)])
+
+
 def _once(stimuli: Iterable[Stimulus]) -> list[Stimulus]:
     """Equal pictures once."""
     return list({one.id: one for one in stimuli}.values())
@@ -71,47 +184,56 @@ def make_stimuli(
     generator: Generator,
     subject: str = "alien",
     *,
-    seeds: int = 5,
-    iterations: Sequence[int] = (0, 16, 24, 32, 40, 48, 56, 64),
-    pullback: bool = False,
-    repeats: int = 2,
+    runs: int = 16,
+    steps: int = 72,
+    last: int = 48,
+    every: int = 12,
+    checker: YesNoChecker | None = None,
+    repeats: int = 1,
     outsiders: int = 2,
-    n: int = 2000,
-    dims: int = 50,
-    seed: int = 0,
-    progress: bool = True,
+    anchor: bool = False,
+    **options,
 ) -> list[Stimulus]:
-    """Pictures of several runs at several iterations, one noise seed a run, and what keeps the ratings honest.
+    """The pictures of a study that can find a rise and a fall: three of each run, ``conditions`` says which is which.
+
+    The default, the last one up to step ``last`` in which the checker still recognises the subject, and the overshoot after
+    ``steps``. The paper's Fig. 4 has nine of each of five runs (``trajectory_stimuli``); most of those say nothing about the
+    rise, and five runs are too few to speak of others. Whoever rates sees whole runs (``orders``), default pictures like all
+    others.
 
     Args:
-        seeds: number of runs. iterations: steps of each at which a picture is taken.
-        pullback: search with the anchor; without, as in Fig. 4, the creative loss is alone.
-        repeats: pictures that are shown twice. outsiders: pictures of something else, which deserve a 0.
-        n, dims: of the baseline and its typicality model. seed: of everything.
+        runs, steps, every: see ``Searches``. checker: by default the shipped one.
+        repeats: how many pictures of each run can be shown twice. outsiders: pictures of something else, which deserve a 0.
+        anchor: the paper's footnote 3: a default picture stands beside every other and *is* 1. The scale is then anchored to
+            what it is to measure the rise from; off by default. options: ``pullback``, ``n``, ``dims``, ``seed``, ``progress``.
 
     Returns:
-        The anchor first, then images by run and iteration, then repeats and outsiders.
+        Images by run and iteration (after the anchor, if any), then repeats and outsiders.
 
     Raises:
-        ValueError: a number that makes no sense.
+        ValueError, RuntimeError: as ``Searches``.
     """
-    iterations = sorted(set(iterations))
-    if not iterations or iterations[0] < 0 or iterations[-1] < 1:
+    searches = Searches(generator, subject, runs=runs, steps=steps, every=every, **options)
+    return searches.study(checker, last=last, repeats=repeats, outsiders=outsiders, anchor=anchor)
+
+
+def trajectory_stimuli(
+    generator: Generator,
+    subject: str = "alien",
+    *,
+    runs: int = 5,
+    iterations: Sequence[int] = tuple(range(0, 97, 12)),
+    repeats: int = 1,
+    outsiders: int = 2,
+    anchor: bool = False,
+    **options,
+) -> list[Stimulus]:
+    """The pictures of Fig. 4: of a few runs, iteration by iteration. Arguments and errors as for ``make_stimuli``."""
+    iterations = sorted({whole_number("iterations", step, 0) for step in iterations})
+    if not iterations or not iterations[-1]:
         raise ValueError(f"iterations: got {iterations}; give steps of a run, for example (0, 20, 40)")
-    _at_least(seeds=(seeds, 1), repeats=(repeats, 0), outsiders=(outsiders, 0))
-    if repeats > seeds * len(iterations):
-        raise ValueError(f"repeats: got {repeats}; there are only {seeds * len(iterations)} images to repeat")
-    scene, images = _Scene(generator, subject, n, dims, seed, progress), []
-    for number in tqdm(range(seeds), desc="runs", unit="run", leave=False, disable=not progress):
-        run = scene.run(run_seed := derive_seed(seed, "run", number), pullback, math.gcd(*iterations))
-        run.run(iterations[-1], progress=False)
-        steps = [step for step in iterations if step in run.snapshots]  # all, unless the loss was no longer finite
-        images += scene.images(number, steps, torch.cat([run.sample([run_seed], step) for step in steps]))
-    again = [
-        Stimulus.blinded("repeat", one.png, of=one.id, seed=one.seed, iteration=one.iteration, surprise=one.surprise)
-        for one in random.Random(derive_seed(seed, "repeats")).sample(images, repeats)
-    ]
-    return _once([scene.anchor, *images, *again, *scene.outsiders(outsiders)])
+    searches = Searches(generator, subject, runs=runs, steps=iterations[-1], every=math.gcd(*iterations), **options)
+    return searches.trajectory(iterations, repeats=repeats, outsiders=outsiders, anchor=anchor)
 
 
 def dial_stimuli(
@@ -143,12 +265,15 @@ def dial_stimuli(
     Raises:
         ValueError: a number that makes no sense; a peak below the surprise of plain samples, or not reached in ``steps``.
     """
-    _at_least(runs=(runs, 1), steps=(steps, 1), candidates=(candidates, 1), outsiders=(outsiders, 0))
+    runs, steps, candidates = (
+        whole_number(name, value, 1) for name, value in (("runs", runs), ("steps", steps), ("candidates", candidates))
+    )
+    whole_number("outsiders", outsiders, 0)
     if not 1 < overshoot < math.inf:
         raise ValueError(f"overshoot: got {overshoot!r}; give a factor above 1")
     scene, images = _Scene(generator, subject, n, dims, seed, progress), []
-    if not scene.anchor.surprise < peak < math.inf:
-        raise ValueError(f"peak: got {peak!r} nats; give more than a plain sample has, {scene.anchor.surprise:.0f}")
+    if not (middle := float(scene.typicality.surprise(scene.plain).median())) < peak < math.inf:
+        raise ValueError(f"peak: got {peak!r} nats; give more than a plain sample has, {middle:.0f}")
     for number in tqdm(range(runs), desc="runs", unit="run", leave=False, disable=not progress):
         run_seed = derive_seed(seed, "run", number)
         run = scene.run(run_seed, pullback, target=peak).run(steps, progress=False)
@@ -160,6 +285,6 @@ def dial_stimuli(
         noise = noises[int((nats - peak).abs().argmin())]
         run.aim(overshoot * peak).run(steps, progress=False)
         at = (0, there, run.steps)
-        embeddings = torch.cat([run.sample([noise], step) for step in at])
+        embeddings = torch.cat([run.sample([noise], step) if step else run.default([noise]) for step in at])
         images += scene.images(number, at, embeddings)
-    return _once([scene.anchor, *images, *scene.outsiders(outsiders)])
+    return _once([*images, *scene.outsiders(outsiders)])

@@ -7,6 +7,7 @@ import hashlib
 import io
 import itertools
 import json
+import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from PIL import Image
 from creativelib.widgets import png
 
 CONDITIONS = ("default", "creative", "overshoot")
-FORMAT = "creativelib stimuli 1"
+FORMAT = "creativelib stimuli 2"
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Stimulus:
 
     Attributes:
         id: blinded: a hash of the picture, so that equal ids are equal pictures in everybody's store.
-        kind: "image"; "anchor", the default image that stands for 1 (boring); "repeat" of another; "outsider", no member.
+        kind: "image"; "repeat" of another; "outsider", no member; "anchor", a default image that stands for 1 (footnote 3).
         png: the picture's file. seed: of the run. iteration: of the run, in steps. surprise: in nats.
         of: the id of what a repeat repeats.
     """
@@ -37,6 +38,12 @@ class Stimulus:
     iteration: int | None = None
     surprise: float | None = None
     of: str | None = None
+
+    def __post_init__(self):
+        for name in ("seed", "iteration"):  # a NumPy number would be another in a database
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else operator.index(value))
+        object.__setattr__(self, "surprise", None if self.surprise is None else float(self.surprise))
 
     @classmethod
     def blinded(cls, kind: str, image: Image.Image | bytes, **facts) -> "Stimulus":
@@ -58,14 +65,19 @@ class Stimulus:
 
 
 def save_stimuli(stimuli: Sequence[Stimulus], folder: str | Path) -> Path:
-    """Write a PNG for each and ``stimuli.json``, last, so that a folder with that file is whole; returns the folder."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write ``pictures/`` and ``key.json``, last, so that a folder with that file is whole; returns the folder.
+
+    ``pictures`` holds pixels under blinded ids: it is all that may be handed out. The key says which picture is of what kind,
+    run,
+    iteration and surprise: it stays with who makes the study.
+    """
+    folder = Path(folder).expanduser()
+    (folder / "pictures").mkdir(parents=True, exist_ok=True)
     for one in stimuli:
-        (folder / f"{one.id}.png").write_bytes(one.png)
-    partial = folder / "stimuli.json.partial"
+        (folder / "pictures" / f"{one.id}.png").write_bytes(one.png)
+    partial = folder / "key.json.partial"
     partial.write_text(json.dumps({"format": FORMAT, "stimuli": [one.facts for one in stimuli]}, indent=1))
-    partial.replace(folder / "stimuli.json")
+    partial.replace(folder / "key.json")
     return folder
 
 
@@ -75,9 +87,11 @@ def load_stimuli(folder: str | Path) -> list[Stimulus]:
     Raises:
         FileNotFoundError: no such folder, or a picture is missing. ValueError: another file, or a picture that was changed.
     """
-    path = Path(folder) / "stimuli.json"
+    folder = Path(folder).expanduser()
+    path = folder / "key.json"
     if not path.is_file():
-        raise FileNotFoundError(f"folder: there is no {path}; make stimuli with make_stimuli and save_stimuli")
+        old = ", but stimuli.json of an older version: make the pictures anew" if (folder / "stimuli.json").is_file() else ""
+        raise FileNotFoundError(f"folder: there is no {path}{old or '; make stimuli with make_stimuli and save_stimuli'}")
     try:
         facts = json.loads(path.read_text())
         rows = facts["stimuli"] if facts["format"] == FORMAT else None
@@ -87,7 +101,7 @@ def load_stimuli(folder: str | Path) -> list[Stimulus]:
         raise ValueError(f"folder: {path} is no list of stimuli ({FORMAT!r}); choose another folder")
     result = []
     for row in rows:
-        png = Path(folder) / f"{row['id']}.png"
+        png = folder / "pictures" / f"{row['id']}.png"
         if not png.is_file():
             raise FileNotFoundError(f"folder: the picture {png} is missing; fetch the whole folder")
         digest = row.pop("sha256")
@@ -97,10 +111,17 @@ def load_stimuli(folder: str | Path) -> list[Stimulus]:
     return result
 
 
-def conditions(stimuli: Iterable[Stimulus]) -> dict[str, str]:
-    """Which image of ``dial_stimuli`` is in which of ``CONDITIONS``, by id: in each run the iterations follow each other."""
+def conditions(stimuli: Iterable[Stimulus], names: Sequence[str] = CONDITIONS) -> dict[str, str]:
+    """Which image is in which condition, by id: in each run the iterations follow each other as ``names`` do.
+
+    Raises:
+        ValueError: a run with more or fewer images than ``names``, such as those of ``trajectory_stimuli``.
+    """
     images = sorted((one for one in stimuli if one.kind == "image"), key=lambda one: (one.seed, one.iteration))
     runs = [list(run) for _, run in itertools.groupby(images, key=lambda one: one.seed)]
-    if not runs or any(len(run) != len(CONDITIONS) for run in runs):
-        raise ValueError(f"stimuli: got {[len(run) for run in runs]} images of each run; give those of dial_stimuli")
-    return {one.id: condition for run in runs for one, condition in zip(run, CONDITIONS, strict=True)}
+    if not runs or any(len(run) != len(names) for run in runs):
+        raise ValueError(
+            f"stimuli: got {[len(run) for run in runs]} images of each run; give those of make_stimuli or dial_stimuli, "
+            f"one for each of {tuple(names)}"
+        )
+    return {one.id: condition for run in runs for one, condition in zip(run, names, strict=True)}
