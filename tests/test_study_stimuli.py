@@ -13,8 +13,8 @@ from PIL import Image
 from creativelib.pullback import Verdict
 from creativelib.study.orders import rating_order
 from creativelib.study.rounds import Searches, dial_stimuli, make_stimuli, trajectory_stimuli
-from creativelib.study.stimuli import CONDITIONS, Stimulus, conditions, load_stimuli, save_stimuli
 from creativelib.study.schema import KINDS
+from creativelib.study.stimuli import CONDITIONS, Stimulus, conditions, load_stimuli, save_stimuli
 from creativelib.study.store import Store
 
 SETTINGS = {"n": 60, "dims": 6, "progress": False}
