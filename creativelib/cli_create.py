@@ -32,6 +32,7 @@ def register(commands) -> None:
     option("--seeds", type=seeds, metavar="LIST", help="several runs on one baseline, in folders of their own: 0-4 or 1,5,9")
     option("--model", help="pocket, kandinsky-2.1, kandinsky-2.2 or a folder (default: pocket)")
     option("--device", help="cpu or cuda (default: cuda where there is one)")
+    option("--raw", action="store_true", help="show pictures as they are decoded, not traced to clean contours (and no SVG)")
     option("--quiet", action="store_true", help="no progress bars")
 
     option = parser.add_argument_group("the search").add_argument
@@ -131,7 +132,7 @@ def create_one(studio, request: Request, folder: Path, arguments: argparse.Names
             persist(lambda: run.run(arguments.steps, progress=not arguments.quiet, folder=folder, force=arguments.force))
         except KeyboardInterrupt:
             interrupted = True
-        before, after = persist(lambda: draw(run, folder))
+        before, after = persist(lambda: draw(run, folder, traced=not arguments.raw))
     print(f"surprise {before:.1f} -> {after:.1f} nats after {run.result_step} of {arguments.steps} steps; see {folder}")
     if run.stopped == "checker":
         refused = run.history[-1]["check"]

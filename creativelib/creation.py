@@ -15,6 +15,7 @@ from creativelib import storage
 from creativelib.cli_request import OPTIONS, RULES, Request
 from creativelib.directions import NegativeCluster
 from creativelib.figures import before_after
+from creativelib.finish import save_pictures
 from creativelib.generator import Generator, load_generator, positive_prompt
 from creativelib.prior_sampling import PriorSamples, sample_prior
 from creativelib.pullback import RULES as RULE_CLASSES
@@ -180,8 +181,10 @@ def _with_threshold(checker: YesNoChecker, threshold: float) -> YesNoChecker:
     return YesNoChecker(checker.model, checker.processor, threshold=threshold, question=checker.question)
 
 
-def draw(run: CreativeRun, folder: Path) -> tuple[float, float]:
-    """Write the picture of ``run`` into ``folder``: the frozen model's own drawings above, those of the result below.
+def draw(run: CreativeRun, folder: Path, *, traced: bool = True) -> tuple[float, float]:
+    """Write the figure of ``run`` into ``folder``, the frozen model's own pictures above and those of the result below, and
+    the latter one by one: ``creative-1.png`` and so on. If ``traced``, those of a model that draws are traced for display,
+    and there is ``creative-1.svg``, which an editor of drawings opens.
 
     Returns:
         Mean surprise of either row, in nats.
@@ -193,8 +196,11 @@ def draw(run: CreativeRun, folder: Path) -> tuple[float, float]:
     ]
     surprises = [run.typicality.surprise(embeddings) for embeddings in pairs]
     title = f"{run.subject}: {run.result_step} steps in the space {run.space.name!r}, {run.generator.name}, seed {run.seed}"
+    traced = traced and run.generator.settings.drawings
+    figure = before_after(*images, *(values.tolist() for values in surprises), title=title, traced=traced)
     picture = io.BytesIO()
-    before_after(*images, *(values.tolist() for values in surprises), title=title).savefig(picture, format="png", dpi=DPI)
+    figure.savefig(picture, format="png", dpi=DPI)
     storage.replace(folder / PICTURE, lambda temporary: temporary.write_bytes(picture.getvalue()))
+    save_pictures(images[1], folder, traced=traced)
     before, after = (float(torch.as_tensor(values).mean()) for values in surprises)
     return before, after

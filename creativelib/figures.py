@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from creativelib.finish import CAPTION, finish
 from creativelib.plotting import PlainFigure, literal, without_latex
 from creativelib.typicality import TypicalityModel
 
@@ -20,8 +21,13 @@ def before_after(
     default_surprise: Sequence[float],
     creative_surprise: Sequence[float],
     title: str = "",
+    *,
+    traced: bool = False,
 ) -> Figure:
-    """Two rows of images, default above creative; one column is one seed, each image with its surprise in nats."""
+    """Two rows of images, default above creative; one column is one seed, each image with its surprise in nats.
+
+    ``traced`` images are shown as ``finish`` traces them, and the figure says so.
+    """
     counts = [len(part) for part in (default_images, creative_images, default_surprise, creative_surprise)]
     if len(set(counts)) != 1 or not counts[0]:
         raise ValueError(f"default_images and the rest: got {counts} of each; give one or more, as many of all four")
@@ -30,11 +36,13 @@ def before_after(
     axes = figure.subplots(2, columns, squeeze=False)
     rows = ((default_images, default_surprise, "default"), (creative_images, creative_surprise, "creative"))
     for row, (images, surprises, label) in zip(axes, rows, strict=True):
-        for axis, image, surprise in zip(row, images, surprises, strict=True):
+        for axis, image, surprise in zip(row, finish(images) if traced else images, surprises, strict=True):
             axis.imshow(image)
             axis.set(xticks=[], yticks=[])
             axis.set_title(f"{float(surprise):.0f} nats", fontsize=9)
         row[0].set_ylabel(label, fontsize=11)
+    if traced:
+        figure.supxlabel(CAPTION, fontsize=8)
     figure.suptitle(literal(title), fontsize=11)
     return figure
 
@@ -57,11 +65,14 @@ def evolution(
     current: Mapping[int, torch.Tensor],
     images: Mapping[int, Sequence[Image.Image]] | None = None,
     title: str = "",
+    *,
+    traced: bool = False,
 ) -> Figure:
     """Figs. 3 and 12: one column an iteration, with the baseline (green) and the current embeddings (red) on common axes.
 
     Args:
         baseline: (N, d). current: iteration -> embeddings (n, d). images: iteration -> what to show under its cloud.
+        traced: show them as ``finish`` traces them; the figure says so.
 
     Raises:
         ValueError: no iterations, images of other iterations, or a typicality model of one dimension.
@@ -84,8 +95,11 @@ def evolution(
         axis.set_title(f"iteration {step}", fontsize=9)
         for row in range(rows):
             grid[1 + row, column].axis("off")
-        for axis, image in zip(grid[1:, column], images.get(step, ()), strict=False):
+        shown = images.get(step, ())
+        for axis, image in zip(grid[1:, column], finish(shown) if traced else shown, strict=False):
             axis.imshow(image)
+    if traced and rows:
+        figure.supxlabel(CAPTION, fontsize=8)
     grid[0, 0].legend(loc="upper left", fontsize=6)
     grid[0, 0].set(xlabel="principal direction 1", ylabel="direction 2")
     figure.suptitle(literal(title), fontsize=11)

@@ -16,6 +16,8 @@ from PIL import Image, ImageFilter
 from scipy import ndimage
 from scipy.cluster.hierarchy import fcluster, linkage
 
+from creativelib.storage import replace
+
 SIDE = 512  # pixels of a finished picture
 CAPTION = "pictures are traced for display"
 WHITE = np.array([100.0, 0, 0])  # paper, in CIE Lab
@@ -33,7 +35,8 @@ class Tracing:
         enlarge: contours are sought on a picture so many times as large, so that they run between the pixels.
         reach: how far a pixel on an edge moves. blur: of the edges that it moves away from.
         apart: colours nearer than this become one (Delta E). paper: colours nearer than this to white become white.
-        speck: islands of less than its square, in enlarged pixels, are left out.
+        speck: islands of less than its square, in enlarged pixels, are left out. splice: degrees that a curve turns before
+            the tracer begins another; more is shorter.
     """
 
     contrast: int = 100
@@ -43,7 +46,8 @@ class Tracing:
     blur: float = 1.0
     apart: float = 12.0
     paper: float = 4.0
-    speck: int = 4
+    speck: int = 5
+    splice: int = 80
 
 
 def trace(image: Image.Image, tracing: Tracing = Tracing()) -> str:
@@ -130,19 +134,25 @@ def traced_fields(fields: np.ndarray, colours: np.ndarray, tracing: Tracing) -> 
         color_precision=8,
         layer_difference=0,
         filter_speckle=tracing.speck,
-        path_precision=1,
+        splice_threshold=tracing.splice,
+        path_precision=2,
     )
-
-    def own_colour(fill: re.Match) -> str:  # the tracer's mean of a field is off by one, and paper would not be white
-        mean = np.array([[*bytes.fromhex(fill[1])]], np.uint8)
-        return 'fill="#' + bytes(colours[nearest(lab(mean), lab(colours))[0]]).hex() + '"'
-
     height, width = fields.shape
-    paths = re.sub(r'fill="#(\w{6})"', own_colour, "".join(re.findall(r"<path [^>]*/>", document)))
-    scale = SIDE / max(height, width)
+    fine = 2 * SIDE / max(height, width)  # whole numbers of half a unit are short, and finer than an eye
+
+    def whole(numbers: str) -> str:
+        return re.sub(r"-?[\d.]+", lambda number: str(round(float(number[0]) * fine)), numbers)
+
+    paths = []
+    for curve, fill, place in re.findall(r'<path d="(.*?) ?" fill="#(\w{6})" transform="translate\((.*?)\)"', document):
+        mean = np.array([*bytes.fromhex(fill)], np.uint8)  # the tracer's own is off by one, and paper would not be white
+        colour = bytes(colours[nearest(lab(mean), lab(colours))]).hex()
+        curve = re.sub(r" ?([CLMZ]) ?", r"\1", whole(curve)).replace(" -", "-")
+        paths.append(f'<path fill="#{colour}" transform="translate({whole(place)})" d="{curve}"/>')
+    high, wide = (round(side * fine) for side in (height, width))
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width * scale:g}" '
-        f'height="{height * scale:g}"><rect width="100%" height="100%" fill="#fff"/>{paths}</svg>\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {high}" width="{wide // 2}" height="{high // 2}">\n'
+        + "\n".join([f'<rect width="{wide}" height="{high}" fill="#fff"/>', *paths, "</svg>\n"])
     )
 
 
@@ -166,16 +176,22 @@ def finish(images: Sequence[Image.Image], side: int = SIDE) -> list[Image.Image]
     return [render(trace(image), side) for image in images]
 
 
-def save(images: Sequence[Image.Image], folder: str | Path, stem: str = "creative", *, traced: bool = True) -> list[Path]:
-    """Write ``stem-1.png`` ... and, if ``traced``, ``stem-1.svg`` ... for any editor of drawings; return the paths."""
+def save_pictures(images: Sequence[Image.Image], folder: Path, stem: str = "creative", *, traced: bool = True) -> list[Path]:
+    """Write ``stem-1.png`` ... into ``folder`` and, if ``traced``, ``stem-1.svg`` ... for any editor of drawings.
+
+    Returns:
+        What was written. Without ``traced``, an SVG of that name is deleted: it would show another picture.
+    """
     paths = []
     for number, image in enumerate(images, 1):
-        path = Path(folder) / f"{stem}-{number}"
+        svg, png = (folder / f"{stem}-{number}{suffix}" for suffix in (".svg", ".png"))
         if traced:
             document = trace(image)
-            paths.append(path.with_name(path.name + ".svg"))
-            paths[-1].write_text(document, encoding="utf-8")
+            replace(svg, lambda temporary, text=document: temporary.write_text(text, encoding="utf-8"))
             image = render(document)
-        paths.append(path.with_name(path.name + ".png"))
-        image.save(paths[-1])
+            paths.append(svg)
+        else:
+            svg.unlink(missing_ok=True)
+        replace(png, lambda temporary, picture=image: picture.save(temporary, "PNG"))
+        paths.append(png)
     return paths

@@ -17,6 +17,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from creativelib import finish
 from creativelib.loading import broken_file, find_device, first_cause, load_pretrained
 from creativelib.sources import PUBLISHED, Source, find_source
 from creativelib.weights import weights_of
@@ -253,6 +254,12 @@ class Generator:
                 **self._start(chosen, [torch.Generator().manual_seed(one) for one in seeds[start : start + batch_size]]),
             ).images
         return images
+
+    def finish(self, images: Sequence[Image.Image], side: int = finish.SIDE) -> list[Image.Image]:
+        """Pictures as they are shown: of a model that draws, traced to clean contours and ``side`` pixels wide; of the
+        published ones as they are. Display only: what is measured is what ``decode`` returns.
+        """
+        return finish.finish(images, side) if self.settings.drawings else list(images)
 
     def _start(self, embeddings: torch.Tensor, generators: list[torch.Generator]) -> dict:
         """Where the decoder starts: in the noise of ``generators``, alone or over the coarse latents of embeddings (N, d)."""

@@ -15,7 +15,8 @@ class Settings:
     """What suits one model family; each value is a default that an argument overrides.
 
     ``prior_steps`` of 5 and ``learning_rate`` of 1e-4 are the paper's (section 6). ``anchor_threshold`` (1 - cosine, S2.4)
-    of ``None`` means: taken from the baseline samples.
+    of ``None`` means: taken from the baseline samples. ``drawings``: it draws flat shapes, which
+    ``finish`` may trace for display.
     """
 
     prior_steps: int = 5
@@ -25,6 +26,7 @@ class Settings:
     image_size: int = 512
     learning_rate: float = 1e-4
     anchor_threshold: float | None = None
+    drawings: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,10 @@ def read_settings(path: Path) -> Settings:
     known = {field.name: given[field.name] for field in fields(Settings) if field.name in given}
     for name, value in known.items():
         if name == "anchor_threshold" and value is None:
+            continue
+        if name == "drawings":
+            if not isinstance(value, bool):
+                raise ValueError(f"model: {path} has drawings = {value!r}; write true or false")
             continue
         integer = isinstance(getattr(Settings(), name), int)
         number = isinstance(value, int if integer else int | float) and not isinstance(value, bool)

@@ -64,10 +64,27 @@ def test_writes_picture_run_and_baseline(arguments, out, capsys):
     assert settings(out)["prompt"].endswith("photo of a fast vehicle. photorealistic, 4k, HQ.")
     assert settings(out)["space"] == "lora" and settings(out)["baseline"]["n"] == 80
     assert Image.open(out / "before_after.png").width > 250  # at the DPI of the tests
+    assert (out / "creative-1.png").is_file() and not list(out.glob("*.svg"))  # this model's pictures are no drawings
     baseline, typicality = PriorSamples.load(out / "baseline"), TypicalityModel.load(out / "typicality")
     refitted = TypicalityModel.fit(baseline.embeddings, dims=typicality.dims)
     torch.testing.assert_close(refitted.mean, typicality.mean)
     assert len(baseline.embeddings) == 80 and not [path for path in out.iterdir() if re.search(r"\.\d+$", path.name)]
+
+
+def test_pictures_of_a_model_that_draws_are_traced_unless_raw(arguments, out, miniature_folders, tmp_path):
+    drawer = shutil.copytree(miniature_folders["2.2"], tmp_path / "drawer")
+    given = json.loads((drawer / "generator.json").read_text())
+    (drawer / "generator.json").write_text(json.dumps({**given, "drawings": True}))
+    arguments[arguments.index("--model") + 1] = str(drawer)
+    numbers = range(1, creation.COLUMNS + 1)
+    assert cli.main([*arguments, "vehicle"]) == 0
+    assert {path.name for path in out.glob("creative-*")} == {
+        f"creative-{n}.{kind}" for n in numbers for kind in ("svg", "png")
+    }
+    assert Image.open(out / "creative-1.png").size == (512, 512) and "<svg" in (out / "creative-1.svg").read_text()
+    assert cli.main([*arguments, "vehicle", "--raw"]) == 0  # the same run, shown in another way
+    assert {path.name for path in out.glob("creative-*")} == {f"creative-{n}.png" for n in numbers}
+    assert Image.open(out / "creative-1.png").size == (given["image_size"],) * 2
 
 
 def test_what_it_wrote_can_be_opened(vehicle_run):
@@ -83,7 +100,7 @@ def test_the_bar_shows_surprise_and_anchor(arguments, capsys):
 @pytest.mark.parametrize("space", spaces.SPACES)
 def test_every_space_shows_the_frozen_model_above(arguments, space, out, small_generator, monkeypatch):
     drawn = []
-    monkeypatch.setattr(creation, "before_after", lambda *parts, title: (drawn.append(parts), original(*parts, title=title))[1])
+    monkeypatch.setattr(creation, "before_after", lambda *parts, **words: (drawn.append(parts), original(*parts, **words))[1])
     assert cli.main([*arguments, "--space", space, "--subject", "alien"]) == 0
     assert settings(out)["space"] == space
     seeds = [creation.derive_seed(0, "figure", column) for column in range(creation.COLUMNS)]
@@ -278,10 +295,10 @@ def test_several_seeds_end_with_the_first_interruption(arguments, out, monkeypat
 def test_a_full_disk_loses_nothing_while_somebody_can_make_room(somebody, arguments, out, monkeypatch, capsys):
     draw, answers = creation.draw, []
 
-    def full_once(run, folder):
+    def full_once(run, folder, **options):
         if not answers:
             raise OSError(errno.ENOSPC, "No space left on device", str(folder / "before_after.png"))
-        return draw(run, folder)
+        return draw(run, folder, **options)
 
     monkeypatch.setattr(creation, "draw", full_once)
     monkeypatch.setattr("sys.stdin.isatty", lambda: somebody, raising=False)

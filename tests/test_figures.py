@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from creativelib.figures import before_after, cloud, evolution
+from creativelib.finish import CAPTION
 from creativelib.typicality import TypicalityModel
 
 
@@ -26,6 +27,13 @@ def test_before_after_puts_default_above_creative():
     pixels = rendered(figure)
     rows = [np.argwhere((pixels == colour).all(-1))[:, 0].mean() for colour in ((255, 0, 0), (0, 0, 255))]
     assert rows[0] < rows[1]
+
+
+def test_traced_pictures_are_called_so():
+    red = Image.new("RGB", (16, 16), "red")
+    figure = before_after([red], [red], [40], [60], traced=True)
+    assert figure.axes[0].images[0].get_size() == (512, 512) and figure.get_supxlabel() == CAPTION
+    assert before_after([red], [red], [40], [60]).get_supxlabel() == ""
 
 
 def test_before_after_refuses_unequal_counts():
@@ -64,6 +72,8 @@ def test_evolution_puts_the_iterations_side_by_side_on_common_axes():
         np.testing.assert_allclose(points, model.transform(embeddings)[:, :2], rtol=1e-5)
         low, high = np.transpose([axis.get_xlim(), axis.get_ylim()])
         assert (points > low).all() and (points < high).all()
+    shown = evolution(model, baseline, current, {0: [red]}, traced=True)
+    assert shown.axes[3].images[0].get_size() == (512, 512) and shown.get_supxlabel() == CAPTION
     with pytest.raises(ValueError, match="^current, images: got iterations"):
         evolution(model, baseline, current, {7: [red]})
     with pytest.raises(ValueError, match="^current, images: got iterations"):

@@ -1,5 +1,7 @@
 """The finish: clean contours, few colours, the same drawing; what it writes opens where it should."""
 
+import json
+import shutil
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 from creativelib import finish
+from creativelib.generator import load_generator
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -99,8 +102,20 @@ def test_what_cannot_be_rendered_is_refused():
 
 
 def test_files_for_the_reader(tmp_path):
-    traced = finish.save([drawing(), drawing()], tmp_path)
+    traced = finish.save_pictures([drawing(), drawing()], tmp_path)
     assert [path.name for path in traced] == ["creative-1.svg", "creative-1.png", "creative-2.svg", "creative-2.png"]
     assert ElementTree.parse(traced[0]).getroot().tag == f"{SVG}svg" and Image.open(traced[1]).size == (512, 512)
-    (plain,) = finish.save([drawing()], tmp_path, "default", traced=False)
-    assert plain.name == "default-1.png" and (np.asarray(Image.open(plain)) == np.asarray(drawing())).all()
+    (plain,) = finish.save_pictures([drawing()], tmp_path, traced=False)
+    assert plain.name == "creative-1.png" and (np.asarray(Image.open(plain)) == np.asarray(drawing())).all()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["creative-1.png", "creative-2.png", "creative-2.svg"]
+
+
+def test_published_pictures_stay_as_they_are(miniature_folders, tmp_path):
+    folder = tmp_path / "drawer"
+    shutil.copytree(miniature_folders["2.2"], folder)
+    pictures = [drawing()]
+    assert load_generator(folder, device="cpu").finish(pictures) == pictures
+    settings = json.loads((folder / "generator.json").read_text())
+    (folder / "generator.json").write_text(json.dumps({**settings, "drawings": True}))
+    (shown,) = load_generator(folder, device="cpu").finish(pictures, 200)
+    assert shown.size == (200, 200)

@@ -36,8 +36,8 @@ def test_a_folder_has_its_own_name_however_it_is_written(monkeypatch, miniature_
 def test_settings_are_defaults_but_for_what_the_file_says(tmp_path):
     path = tmp_path / "generator.json"
     assert read_settings(path) == Settings()
-    path.write_text(json.dumps({"prior_steps": 7, "prior_guidance": 2, "anchor_threshold": None, "note": "ignored"}))
-    assert read_settings(path) == Settings(prior_steps=7, prior_guidance=2)
+    path.write_text(json.dumps({"prior_steps": 7, "prior_guidance": 2, "anchor_threshold": None, "drawings": True, "note": ""}))
+    assert read_settings(path) == Settings(prior_steps=7, prior_guidance=2, drawings=True)
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,7 @@ def test_settings_are_defaults_but_for_what_the_file_says(tmp_path):
         ('{"learning_rate": true}', "learning_rate = True"),
         ('{"decoder_steps": 0}', "decoder_steps = 0"),
         ('{"image_size": null}', "image_size = None"),
+        ('{"drawings": 1}', "drawings = 1; write true or false"),
     ],
 )
 def test_settings_that_make_no_sense_name_the_file(text, message, tmp_path):

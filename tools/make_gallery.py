@@ -21,6 +21,7 @@ def main() -> None:
         "--runs", type=path, default=ROOT / "build" / "gallery", help="where the runs go (default: %(default)s)"
     )
     parser.add_argument("--seed", default="0")
+    parser.add_argument("--raw", action="store_true", help="pictures as they are decoded, not traced")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     lines = [
@@ -29,9 +30,11 @@ def main() -> None:
         "`make gallery`: one run of `creativelib create` for each subject of the paper and for three other words, on Pocket",
         f"Kandinsky, seed {options.seed}, 50 steps, none picked. Above: the default; below: the same noise after the search.",
     ]
+    if not options.raw:
+        lines.append("Pictures are traced for display; the checker saw them as they were decoded.")
     for subject in SUBJECTS:
         folder = options.runs / subject.replace(" ", "-")
-        options_of_run = ["--seed", options.seed, "--out", str(folder), "--force", "--quiet"]
+        options_of_run = ["--seed", options.seed, "--out", str(folder), "--force", "--quiet", *["--raw"][: options.raw]]
         command = [sys.executable, "-m", "creativelib", "create", subject, *options_of_run]
         said = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout.split("; see")[0]
         picture = Image.open(folder / "before_after.png").convert("RGB")

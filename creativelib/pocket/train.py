@@ -61,7 +61,7 @@ PARTS = {  # where each part lies in a shipped model
 ENCODER_MARKS = ("quant_conv.weight", "quant_conv.bias")  # tell one autoencoder's latents from another's
 DEFAULTS = {
     "prior_steps": 5, "prior_guidance": 1.5, "decoder_steps": 15, "decoder_guidance": 2.5, "image_size": corpus.SIZE,
-    "learning_rate": 2e-4,
+    "learning_rate": 2e-4, "drawings": True,
 }  # fmt: skip
 
 
