@@ -17,6 +17,7 @@ from creativelib.directions import NegativeCluster
 from creativelib.figures import before_after
 from creativelib.finish import save_pictures
 from creativelib.generator import Generator, load_generator, positive_prompt
+from creativelib.memory import GIB
 from creativelib.prior_sampling import PriorSamples, sample_prior
 from creativelib.pullback import RULES as RULE_CLASSES
 from creativelib.pullback import YesNoChecker, load_checker
@@ -30,6 +31,7 @@ from creativelib.typicality import TypicalityModel
 DIMS = 50  # S2.1 of the paper
 COLUMNS = 6  # images a row of the picture
 CALIBRATION_IMAGES = 64  # plain pictures that set the checker's threshold
+CHECKER_ROOM = 5 * GIB  # that a checker of the published sizes takes, to make before it comes
 CHECK_EVERY = 25  # steps, section 5.3 of the paper
 CLUSTER_SAMPLES = 100  # of a run whose result is not wanted
 PICTURE, DPI = "before_after.png", 150
@@ -145,7 +147,10 @@ class Studio:
     def checker(self, name: str) -> YesNoChecker:
         """A checker by folder or hub id, loaded once."""
         if name not in self._checkers:
+            memory = self.generator.memory
+            memory.need(work=CHECKER_ROOM)
             self._checkers[name] = load_checker(name, device=self.generator.device)
+            memory.guest_when_called(f"checker {name}", self._checkers[name].model)
         return self._checkers[name]
 
     def calibrated(self, request: Request, baseline: PriorSamples, prompt: str, steps: int) -> YesNoChecker | None:

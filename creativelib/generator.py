@@ -8,22 +8,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
-import transformers
 from diffusers import DiffusionPipeline, KandinskyPipeline
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from creativelib import finish
-from creativelib.loading import broken_file, find_device, first_cause, load_pretrained
+from creativelib.arguments import finite_number, seed_number, whole_number
+from creativelib.loading import broken_file, find_device, first_cause
+from creativelib.memory import Ledger, decoder_work, in_batches, memory_limit
+from creativelib.pipelines import DECODER_PARTS, PRIOR_PARTS, load_pipeline, repair_pooling
 from creativelib.sources import PUBLISHED, Source, find_source
 from creativelib.weights import weights_of
 
-PRIOR_PARTS = ("prior", "text_encoder", "image_encoder", "tokenizer", "scheduler")
-DECODER_PARTS = ("unet", "movq", "scheduler")
+DECODE_BATCH = 16  # images at once, at most
 POSITIVE_PROMPT = "Professional high-quality photo of {a}. photorealistic, 4k, HQ."  # footnote 2 of the paper
 
 
@@ -78,28 +78,68 @@ class Generator:
             ``scheduler``.
         device: where it runs. dtype: of image encoder and decoder; prior and text encoder stay in float32, because
             gradients flow through them.
+        memory: the ledger of what is on the device: the prior always, the others once they are asked for.
     """
 
-    def __init__(self, source: Source, prior_pipeline: DiffusionPipeline, device: torch.device, dtype: torch.dtype):
+    def __init__(
+        self,
+        source: Source,
+        prior_pipeline: DiffusionPipeline,
+        device: torch.device,
+        dtype: torch.dtype,
+        memory: Ledger | None = None,
+    ):
         self.name, self.source, self.settings = source.name, source, source.settings
-        self.device, self.dtype = device, dtype
-        self.prior_pipeline = _freeze(prior_pipeline)
-        self.prior = prior_pipeline.prior.to(device)
-        self.text_encoder = prior_pipeline.text_encoder.to(device)
-        self.image_encoder = prior_pipeline.image_encoder.to(device).to(dtype)
-        self.tokenizer, self.scheduler = prior_pipeline.tokenizer, prior_pipeline.scheduler
-        _repair_pooling(self.text_encoder, self.tokenizer.eos_token_id)
+        self.device, self.dtype, self.memory = device, dtype, memory or Ledger(device)
+        self._prior_pipeline = prior_pipeline
+        self.prior, self.tokenizer, self.scheduler = prior_pipeline.prior, prior_pipeline.tokenizer, prior_pipeline.scheduler
+        repair_pooling(prior_pipeline.text_encoder, self.tokenizer.eos_token_id)
+        self.memory.keep("prior", self.prior)
+        self.memory.guest("text encoder", prior_pipeline.text_encoder)
+        self.memory.guest("image encoder", prior_pipeline.image_encoder)
+
+    @property
+    def prior_pipeline(self) -> DiffusionPipeline:
+        """diffusers' prior pipeline, all of it on the device."""
+        self.memory.need("text encoder", "image encoder")
+        return self._prior_pipeline
+
+    @property
+    def text_encoder(self) -> torch.nn.Module:
+        """CLIP's text tower, on the device."""
+        self.memory.need("text encoder")
+        return self._prior_pipeline.text_encoder
+
+    @property
+    def image_encoder(self) -> torch.nn.Module:
+        """CLIP's vision tower, on the device."""
+        self.memory.need("image encoder")
+        return self._prior_pipeline.image_encoder
 
     @property
     def embedding_dim(self) -> int:
         """d, the width of an image embedding: 320 (pocket), 768 (2.1), 1280 (2.2)."""
         return self.prior.config.embedding_dim
 
-    @cached_property
+    @property
     def decoder_pipeline(self) -> DiffusionPipeline:
-        """diffusers' decoder pipeline, loaded when it is first needed."""
-        pipeline = _load_pipeline(self.source.decoder, self.source.decoder_revision, DECODER_PARTS, self.dtype)
-        return _freeze(pipeline.to(self.device))
+        """diffusers' decoder pipeline, on the device; loaded when it is first needed."""
+        pipeline = self._decoder_pipeline
+        self.memory.need("decoder")
+        return pipeline
+
+    @cached_property
+    def _decoder_pipeline(self) -> DiffusionPipeline:
+        where = (self.source.decoder, self.source.decoder_revision)
+        pipeline = load_pipeline(*where, DECODER_PARTS, {"default": self.dtype})
+        modules = [module for module in pipeline.components.values() if isinstance(module, torch.nn.Module)]
+        self.memory.guest("decoder", *modules)
+        pipeline.movq.decode = in_batches(pipeline.movq.decode, lambda: self._decoder_work(DECODE_BATCH)[1])
+        return pipeline
+
+    def _decoder_work(self, most: int) -> tuple[int, int, float]:
+        """Images that the UNet draws and MoVQ decodes at once, at most ``most``, and the bytes that they take."""
+        return decoder_work(self.memory.room("decoder"), most, self.settings.image_size, self.dtype)
 
     @cached_property
     def coarse(self) -> dict[str, torch.Tensor] | None:
@@ -205,15 +245,16 @@ class Generator:
         rows = []
         for start in range(0, len(images), batch_size):
             batch = [image.convert("RGB") for image in images[start : start + batch_size]]
-            pixels = self.prior_pipeline.image_processor(batch, return_tensors="pt").pixel_values
+            pixels = self._prior_pipeline.image_processor(batch, return_tensors="pt").pixel_values
             rows.append(self.image_encoder(pixels.to(self.device, self.dtype)).image_embeds.float())
         return torch.cat(rows)
 
     @cached_property
     def zero_image_embedding(self) -> torch.Tensor:
         """Embedding of the all-zero input, (1, d): what diffusers guides the decoder away from."""
+        self.memory.need("image encoder")
         with torch.no_grad():
-            return self.prior_pipeline.get_zero_embed(device=self.device).float()
+            return self._prior_pipeline.get_zero_embed(device=self.device).float()
 
     def decode(
         self,
@@ -223,7 +264,7 @@ class Generator:
         steps: int | None = None,
         guidance: float | None = None,
         seed: int | Sequence[int] = 0,
-        batch_size: int = 16,
+        batch_size: int = DECODE_BATCH,
     ) -> list[Image.Image]:
         """Draw one image for each embedding.
 
@@ -232,25 +273,43 @@ class Generator:
             prompt: what the Kandinsky 2.1 decoder also reads (empty by default); the other decoders read no text.
             steps, guidance: of the decoder; the family's by default. Guidance of 1 or less turns it off.
             seed: of the decoder's noise. A number ``s`` gives the i-th image the seed ``s + i``; or one seed an image.
-            batch_size: images at once; does not change what is drawn but for float noise.
+            batch_size: images at once, fewer where the memory is short; does not change what is drawn but for float noise.
+
+        Raises:
+            ValueError: a wrong shape, embeddings that are not finite, a number that makes no sense.
         """
-        seeds = list(range(seed, seed + len(embeddings))) if isinstance(seed, int) else list(seed)
         if embeddings.ndim != 2 or embeddings.shape[1] != self.embedding_dim:
             raise ValueError(f"embeddings: got shape {tuple(embeddings.shape)}; give (N, {self.embedding_dim})")
+        bad = int((~embeddings.detach().to(self.dtype).isfinite()).any(1).sum())
+        if bad:
+            raise ValueError(
+                f"embeddings: {bad} of {len(embeddings)} rows hold NaN, infinite or for {self.dtype} too large values, which "
+                "would be drawn black; leave those rows out"
+            )
+        if isinstance(seed, Sequence) or getattr(seed, "ndim", 0) == 1:
+            seeds = [seed_number("seed", one) for one in seed]
+        else:
+            seeds = [seed_number("seed", seed) + index for index in range(len(embeddings))]
+        steps = whole_number("steps", self.settings.decoder_steps if steps is None else steps, 1)
+        guidance = finite_number("guidance", self.settings.decoder_guidance if guidance is None else guidance)
+        batch_size = whole_number("batch_size", batch_size, 1)
         if len(seeds) != len(embeddings):
             raise ValueError(f"seed: got {len(seeds)} seeds for {len(embeddings)} embeddings; give one each, or one number")
+        nothing = self.zero_image_embedding.to(self.dtype)  # (1, d); before the decoder comes, whose room it may need
         pipeline, images = self.decoder_pipeline, []
+        batch_size, _, work = self._decoder_work(batch_size)
+        self.memory.need("decoder", work=work)
         for start in range(0, len(embeddings), batch_size):
             chosen = embeddings[start : start + batch_size].detach().to(self.device, self.dtype)
             words = {"prompt": [prompt or ""] * len(chosen)} if isinstance(pipeline, KandinskyPipeline) else {}
             images += pipeline(
                 **words,
                 image_embeds=chosen,
-                negative_image_embeds=self.zero_image_embedding.to(chosen).expand_as(chosen),
+                negative_image_embeds=nothing.expand_as(chosen),
                 height=self.settings.image_size,
                 width=self.settings.image_size,
-                num_inference_steps=steps or self.settings.decoder_steps,
-                guidance_scale=self.settings.decoder_guidance if guidance is None else guidance,
+                num_inference_steps=steps,
+                guidance_scale=guidance,
                 **self._start(chosen, [torch.Generator().manual_seed(one) for one in seeds[start : start + batch_size]]),
             ).images
         return images
@@ -282,6 +341,7 @@ def load_generator(
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
     revisions: tuple[str, str] | None = None,
+    memory: str | float | None = None,
 ) -> Generator:
     """Load a generator.
 
@@ -292,6 +352,8 @@ def load_generator(
         device: CUDA where there is one, else the CPU.
         dtype: of image encoder and decoder: float16 on CUDA, else float32.
         revisions: hub commits of prior and decoder, for the published checkpoints; see ``Source``.
+        memory: how much of the device's memory to use, e.g. ``"12GB"``; by default what a GPU has. Parts that do not fit
+            together take turns, see ``memory``.
 
     Raises:
         ValueError: unknown name, or no such device here. OSError: files are missing, damaged or of another kind, or the hub
@@ -300,46 +362,6 @@ def load_generator(
     device = find_device(device)
     dtype = dtype or (torch.float16 if device.type == "cuda" else torch.float32)
     source = name if isinstance(name, Source) else find_source(name, revisions)
-    return Generator(source, _load_pipeline(source.prior, source.prior_revision, PRIOR_PARTS), device, dtype)
-
-
-def _load_pipeline(where: str, revision: str, parts: Sequence[str], dtype: torch.dtype = torch.float32) -> DiffusionPipeline:
-    """One pipeline by folder or hub id.
-
-    Raises:
-        OSError: it cannot be loaded, or has not the ``parts`` that it must have.
-    """
-
-    def load(where: str, **options) -> DiffusionPipeline:
-        listed = DiffusionPipeline.load_config(where, **options)
-        if "image_encoder" in listed and "image_processor" not in listed:
-            options["image_processor"] = transformers.CLIPImageProcessor()  # early releases of the 2.1 prior do not list it
-        return DiffusionPipeline.from_pretrained(where, dtype=dtype, **options)
-
-    pipeline = load_pretrained("model", where, "model_index.json", load, revision)
-    absent = [part for part in parts if getattr(pipeline, part, None) is None]
-    if absent:
-        raise OSError(
-            f"model: {where} is a {type(pipeline).__name__} without {', '.join(absent)}; Kandinsky's pipelines have it"
-        )
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
-def _freeze(pipeline: DiffusionPipeline) -> DiffusionPipeline:
-    """No parameter learns by accident: diffusers leaves even ``clip_mean`` and ``clip_std`` of the prior trainable."""
-    for module in pipeline.components.values():
-        if isinstance(module, torch.nn.Module):
-            module.eval().requires_grad_(False)
-    return pipeline
-
-
-def _repair_pooling(text_encoder: torch.nn.Module, eos_token_id: int) -> None:
-    """Pool at the end-of-text token.
-
-    Old CLIP configurations say ``eos_token_id = 2``, and then transformers pools at the *largest* id of the prompt: right
-    until a token is added, whose id is larger still and is pooled instead.
-    """
-    if text_encoder.config.eos_token_id == 2 != eos_token_id:
-        text_encoder.config.eos_token_id = eos_token_id
-        getattr(text_encoder, "text_model", SimpleNamespace()).eos_token_id = eos_token_id
+    ledger = Ledger(device, memory_limit(memory, device))
+    dtypes = {"image_encoder": dtype, "default": torch.float32}
+    return Generator(source, load_pipeline(source.prior, source.prior_revision, PRIOR_PARTS, dtypes), device, dtype, ledger)

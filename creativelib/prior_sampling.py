@@ -9,6 +9,7 @@ from tqdm.auto import tqdm
 
 from creativelib.arguments import finite_number, seed_number, whole_number
 from creativelib.generator import Generator, TextCondition
+from creativelib.plain_prior import PlainPrior, must_be_called
 from creativelib.seeds import derive_seed
 from creativelib.storage import read_tensors, require_equal, write_tensors
 
@@ -34,10 +35,10 @@ class CachedPrior:
     def __init__(self, prior: torch.nn.Module, conditions: Sequence[TextCondition]):
         if prior.prd_embedding is None or prior.encoder_hidden_states_proj is None:
             raise ValueError("prior: this PriorTransformer has no PRD token or reads no text; Kandinsky's priors do both")
-        self.prior = prior
+        self.prior, self.dtype = prior, prior.dtype
         mask = torch.cat([condition.mask for condition in conditions])  # (C, T)
-        text = torch.cat([condition.hidden_states for condition in conditions])
-        summary = torch.cat([condition.text_embedding for condition in conditions])
+        text = torch.cat([condition.hidden_states for condition in conditions]).to(self.dtype)
+        summary = torch.cat([condition.text_embedding for condition in conditions]).to(self.dtype)
         used = int(mask.any(0).nonzero().max()) + 1
         if prior.embedding_proj_norm is not None:
             summary = prior.embedding_proj_norm(summary)
@@ -83,7 +84,8 @@ class CachedPrior:
 
     def each(self, noisy: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         """Predict the clean embeddings of ``noisy`` (C, N, d), N for each condition, at ``timesteps``, (C, N) or (1, 1)."""
-        prior, (conditions, samples, _) = self.prior, noisy.shape
+        prior, (conditions, samples, _), dtype = self.prior, noisy.shape, noisy.dtype
+        noisy = noisy.to(self.dtype)
         time = prior.time_embedding(prior.time_proj(timesteps.flatten()).to(noisy.dtype)).unflatten(0, timesteps.shape)
         noisy = prior.proj_in(noisy)
         tail = torch.stack([time.expand_as(noisy), noisy, prior.prd_embedding.expand_as(noisy)], dim=2).flatten(0, 1)
@@ -98,7 +100,7 @@ class CachedPrior:
             value = torch.cat([value.repeat_interleave(samples, dim=0), own_value], dim=2)
             hidden = self._finish(block, hidden, self._attend(query, key, value, allowed))
         predicted = prior.proj_to_clip_embeddings(prior.norm_out(hidden)[:, -1])
-        return predicted.unflatten(0, (conditions, samples))
+        return predicted.unflatten(0, (conditions, samples)).to(dtype)
 
 
 def sample_embeddings(
@@ -129,7 +131,8 @@ def sample_embeddings(
     steps = whole_number("steps", steps, 2, hint="the prior's scheduler cannot take 1")
     guidance = finite_number("guidance", guidance)
     guided = guidance > 1
-    predict = CachedPrior(generator.prior, [generator.unconditional, condition] if guided else [condition])
+    kind = PlainPrior if must_be_called(generator.prior) else CachedPrior
+    predict = kind(generator.prior, [generator.unconditional, condition] if guided else [condition])
     scheduler, dim = generator.scheduler, generator.embedding_dim
     scheduler.set_timesteps(steps)
     times = scheduler.timesteps.tolist()
@@ -141,7 +144,7 @@ def sample_embeddings(
         latents = scheduler.step(
             predicted, timestep=time, sample=latents, generator=sources, prev_timestep=next_time
         ).prev_sample
-    return generator.prior.post_process_latents(latents)
+    return generator.prior.post_process_latents(latents).float()
 
 
 @dataclass

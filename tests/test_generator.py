@@ -159,6 +159,23 @@ def test_decode_names_what_is_wrong(generator):
         generator.decode(torch.zeros(2, generator.embedding_dim), seed=[1])
 
 
+def test_decode_refuses_what_no_picture_shows(small_generator):
+    embeddings = torch.zeros(3, small_generator.embedding_dim)
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="^embeddings: 1 of 3 rows hold NaN, infinite"):
+            small_generator.decode(torch.cat([embeddings[:2], embeddings[2:] + value]))
+    for options in ({"guidance": float("nan")}, {"steps": 0}, {"batch_size": 0}, {"seed": -1}, {"seed": [1, 2, 0.5]}):
+        with pytest.raises(ValueError, match=rf"^{next(iter(options))}: got"):
+            small_generator.decode(embeddings, **options)
+
+
+def test_seeds_of_numpy_are_seeds(small_generator):
+    embeddings = torch.zeros(2, small_generator.embedding_dim)
+    expected = [image.tobytes() for image in small_generator.decode(embeddings, seed=3)]
+    for seeds in (np.int64(3), np.arange(3, 5), torch.tensor([3, 4])):
+        assert [image.tobytes() for image in small_generator.decode(embeddings, seed=seeds)] == expected
+
+
 def test_images_are_encoded_as_diffusers_does(generator):
     images = [picture("red"), picture("blue"), picture("white")]
     embeddings = generator.encode_images(images, batch_size=2)

@@ -34,7 +34,7 @@ MUTATIONS = {
     "a pulled sample is not held": ("run.py", "noise_seed if hold else None", "None", "test_run.py"),
     "the text is pooled at the wrong token": (
         "generator.py",
-        "_repair_pooling(self.text_encoder, self.tokenizer.eos_token_id)",
+        "repair_pooling(prior_pipeline.text_encoder, self.tokenizer.eos_token_id)",
         "pass",
         "test_generator.py",
     ),

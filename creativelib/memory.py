@@ -1,0 +1,185 @@
+"""What lies in a device's memory, and when: a ledger that a generator follows, so that the published sizes fit a small card.
+
+The prior, whose adapters are searched, stays on the device. The others (text encoder, image encoder, decoder, checker) are
+guests: each comes when it is used and stays, until another needs the room; then the one that was not used for the longest time
+waits in the computer's own memory. Without a limit nobody has to leave.
+"""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from accelerate.utils import send_to_device
+from diffusers.models.autoencoders.vae import DecoderOutput
+
+GIB = 2**30
+RESERVE = 0.75 * GIB  # of a card's memory, for CUDA itself and what is lost between blocks
+UNITS = {"GB": 10**9, "GIB": GIB, "MB": 10**6, "MIB": 2**20}
+
+# What the decoder's work takes at 512 pixels in half precision, computed with fake tensors from the published configurations.
+UNET_WORK, UNET_WORK_PER_IMAGE = 0.55 * GIB, 0.0875 * GIB
+MOVQ_WORK_PER_IMAGE = 0.63 * GIB
+GUEST_WORK = 0.5 * GIB  # of an image encoder or a checker that looks at a picture
+ENOUGH = 2 * GIB  # of the decoder's work at once: 16 images; more room makes it no faster
+
+
+def memory_limit(memory: str | float | None, device: torch.device) -> float:
+    """How many bytes may be used.
+
+    Args:
+        memory: ``"12GB"``, ``"11.5GiB"``, a number of bytes, or ``None``: all of a GPU, and no limit elsewhere. A card's
+            memory is not all for us: ``RESERVE`` is taken off.
+
+    Raises:
+        ValueError: it says no amount of memory.
+    """
+    if memory is None:
+        return torch.cuda.mem_get_info(device)[1] - RESERVE if device.type == "cuda" else math.inf
+    found = re.fullmatch(r"\s*([\d.]+)\s*([GM]i?B)\s*", memory, flags=re.IGNORECASE) if isinstance(memory, str) else None
+    try:
+        size = float(found[1]) * UNITS[found[2].upper()] if found else float(memory)
+    except (TypeError, ValueError):
+        size = math.nan
+    if isinstance(memory, bool) or not size > RESERVE:
+        raise ValueError(f"memory: got {memory!r}; give an amount such as '12GB', more than {RESERVE / GIB:g} GiB")
+    return size - RESERVE
+
+
+@dataclass
+class Part:
+    """One part of a generator: its modules move together.
+
+    Attributes:
+        stays: it is always on the device. bytes: of its weights. there: it is on the device now.
+    """
+
+    name: str
+    modules: Sequence[torch.nn.Module]
+    stays: bool = False
+    there: bool = False
+    bytes: int = field(init=False)
+
+    def __post_init__(self):
+        tensors = [tensor for module in self.modules for tensor in (*module.parameters(), *module.buffers())]
+        self.bytes = sum(tensor.nbytes for tensor in {id(tensor): tensor for tensor in tensors}.values())
+
+
+class Ledger:
+    """Which parts are on ``device``, and what there is room for.
+
+    Args:
+        limit: bytes that all of it may take, see ``memory_limit``; infinite for no limit.
+
+    Attributes:
+        parts: by name, the one used last at the end.
+        most: bytes of weights that were on the device at once, so far.
+    """
+
+    home = torch.device("cpu")  # where guests wait
+
+    def __init__(self, device: torch.device, limit: float = math.inf):
+        self.device, self.limit, self.parts, self.most = device, limit, {}, 0
+
+    def keep(self, name: str, *modules: torch.nn.Module) -> None:
+        """Put a part on the device for good.
+
+        Raises:
+            ValueError: what has to stay there is more than the limit.
+        """
+        part = Part(name, modules, stays=True)
+        needed = part.bytes + self.bytes()
+        if needed > self.limit:
+            raise ValueError(
+                f"memory: {self.limit / GIB:.1f} GiB are too few for {' and '.join([*self.parts, name])}, which take "
+                f"{needed / GIB:.1f} GiB; use a smaller model ('pocket'), or device='cpu'"
+            )
+        self.parts[name] = part
+        self._bring(part)
+
+    def guest(self, name: str, *modules: torch.nn.Module) -> None:
+        """Enter a part that is brought to the device when it is used."""
+        self.parts[name] = Part(name, modules)
+
+    def guest_when_called(self, name: str, module: torch.nn.Module) -> None:
+        """Enter a guest that is on the device already and looks after itself: it is brought back when its forward is called,
+        and what it is given follows it. For a checker: ``generator.memory.guest_when_called("checker", checker.model)``.
+        """
+        self.guest(name, module)
+        self._bring(self.parts[name])
+
+        def bring(module, arguments, options):
+            self.need(name)
+            return send_to_device(arguments, self.device), send_to_device(options, self.device)
+
+        module.register_forward_pre_hook(bring, with_kwargs=True)
+
+    def bytes(self) -> int:
+        """Of the weights that are on the device now."""
+        return sum(part.bytes for part in self.parts.values() if part.there)
+
+    def room(self, *names: str) -> float:
+        """Bytes that are left for work while the parts ``names`` are on the device, when other guests make room."""
+        return self.limit - sum(part.bytes for part in self.parts.values() if part.stays or part.name in names)
+
+    def need(self, *names: str, work: float = GUEST_WORK) -> None:
+        """Have the parts ``names`` on the device, and ``work`` bytes free beside them if that can be."""
+        wanted = [self.parts.pop(name) for name in names]
+        for part in list(self.parts.values()):  # the one that was not used for the longest time first
+            needed = self.bytes() + sum(one.bytes for one in wanted) + work  # the wanted are out of ``parts`` here
+            if part.there and not part.stays and needed > self.limit:
+                self._send_home(part)
+        for part in wanted:
+            self.parts[part.name] = part
+            if not part.there:
+                self._bring(part)
+
+    def _bring(self, part: Part) -> None:
+        for module in part.modules:
+            module.to(self.device)
+        part.there = True
+        self.most = max(self.most, self.bytes())
+
+    def _send_home(self, part: Part) -> None:
+        for module in part.modules:
+            module.to(self.home)
+        part.there = False
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()  # else the blocks stay with this process, of a size that may fit nothing
+
+    def __str__(self) -> str:
+        """A table: part, GiB, dtype, where."""
+        limit = "no limit" if self.limit == math.inf else f"limit {self.limit / GIB:.2f} GiB"
+        rows = [
+            f"{part.name:14} {part.bytes / GIB:6.2f} GiB  {_dtype(part):9} "
+            f"{'stays' if part.stays else 'guest'} {'on ' + str(self.device) if part.there else 'waits'}"
+            for part in self.parts.values()
+        ]
+        return "\n".join([*rows, f"{'on the device':14} {self.bytes() / GIB:6.2f} GiB  ({limit})"])
+
+
+def _dtype(part: Part) -> str:
+    dtypes = {str(parameter.dtype).removeprefix("torch.") for module in part.modules for parameter in module.parameters()}
+    return "/".join(sorted(dtypes))
+
+
+def decoder_work(room: float, most: int, side: int, dtype: torch.dtype) -> tuple[int, int, float]:
+    """How many images of ``side`` pixels the UNet can draw at once in ``room`` bytes, at most ``most``, how many MoVQ can
+    decode, and the bytes that the larger of the two takes. One of each is tried where even that has no room.
+    """
+    scale, room = (side / 512) ** 2 * dtype.itemsize / 2, min(room, ENOUGH)
+    drawn = max(1, min(most, math.floor((room / scale - UNET_WORK) / UNET_WORK_PER_IMAGE)))
+    decoded = max(1, min(most, math.floor(room / scale / MOVQ_WORK_PER_IMAGE)))
+    return drawn, decoded, scale * max(UNET_WORK + drawn * UNET_WORK_PER_IMAGE, decoded * MOVQ_WORK_PER_IMAGE)
+
+
+def in_batches(decode: Callable, at_once: Callable[[], int]) -> Callable:
+    """MoVQ's ``decode``, ``at_once()`` latents at a time: it takes far more memory than all that comes before it."""
+
+    def decode_in_batches(latents: torch.Tensor, return_dict: bool = True, **options):
+        parts = [decode(part, return_dict=True, **options).sample for part in latents.split(at_once())]
+        sample = torch.cat(parts)
+        return DecoderOutput(sample=sample) if return_dict else (sample,)
+
+    return decode_in_batches
