@@ -4,6 +4,7 @@ A folder keeps the run (see ``run_folder``), the samples of its baseline (``base
 to the same request again by going on, and to another one by a refusal that names what differs.
 """
 
+import copy
 import io
 from functools import cached_property
 from pathlib import Path
@@ -183,7 +184,9 @@ def _options(request: Request) -> dict:
 
 def _with_threshold(checker: YesNoChecker, threshold: float) -> YesNoChecker:
     """The same checker with the threshold that a run was begun with."""
-    return YesNoChecker(checker.model, checker.processor, threshold=threshold, question=checker.question)
+    same = copy.copy(checker)
+    same.threshold = threshold
+    return same
 
 
 def draw(run: CreativeRun, folder: Path, *, traced: bool = True) -> tuple[float, float]:

@@ -1,5 +1,6 @@
 """``creativelib create``: what it writes, going on, refusing, options, interruption, and one clear line for a mistake."""
 
+import copy
 import errno
 import json
 import os
@@ -253,7 +254,9 @@ def test_the_checker_is_calibrated_on_enough_pictures_and_keeps_its_threshold(ar
 
     def calibrated(checker, images, subject, **options):
         asked.update(options, images=len(images), subject=subject)
-        return YesNoChecker(checker.model, checker.processor, threshold=1e-6)
+        same = copy.copy(checker)
+        same.threshold = 1e-6
+        return same
 
     monkeypatch.setattr(YesNoChecker, "calibrated", calibrated)
     assert cli.main([*arguments, "vehicle", "--checker", str(checker_folder)]) == 0
