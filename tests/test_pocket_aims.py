@@ -180,5 +180,13 @@ def test_the_card_has_a_section_for_every_part_and_whole_tables():
             assert model_card.render({k: v for k, v in result.items() if k != part}).startswith("# Model card")
 
 
+def test_without_the_dissolved_set_the_card_says_nothing_of_it():
+    result = perfect()
+    assert "It accepts 0 % of the dissolved" in model_card.render(result)
+    result["judge"]["dissolved_accepted"], result["checker"]["dissolved"] = None, {"roc_auc": None, "subjects": {}}
+    card = model_card.render(result)
+    assert "It accepts" not in card and "Strange but whole" not in card and "| not measured | – |" in card
+
+
 def test_the_cards_own_words_have_one_blank_line_between_blocks():
     assert "\n\n\n" not in model_card.render(perfect()) and model_card.render(perfect()).endswith("\n")

@@ -1,6 +1,7 @@
 """Measuring Pocket Kandinsky: each number on pictures whose answer is known, and the whole of it once, in small."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -120,6 +121,13 @@ def test_parts_alone_need_an_evaluation_of_the_same_weights(corpus_folder, tmp_p
     before = {"weights": measured.weights_of(POCKET), "cost": {"machine": "that"}}
     assert evaluate.evaluate(one, ["counts"], before)["counts"] == {"n": 1}
     assert evaluate.evaluate(one, ["counts"], before)["machine"] == "that"
+
+
+def test_a_quick_evaluation_never_lands_beside_the_model(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["evaluate", "--quick", "--model", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        evaluate.main()
+    assert "--quick measures too little for a card" in capsys.readouterr().err
 
 
 # --- creative results ---------------------------------------------------------------------------------------------------
@@ -261,6 +269,19 @@ def test_the_judges_error_on_pictures_whose_nouns_are_known(corpus_folder, tmp_p
     assert figures["recall_by_operation"]["palette"] == {"pictures": 2, "recall": 0.5}
     assert figures["recall_by_operation"]["none"] == {"pictures": 1, "recall": 0.0}
     assert figures["dissolved_accepted"] == 0.5
+
+
+def test_without_the_dissolved_set_the_rest_is_still_measured(corpus_folder, tmp_path, monkeypatch, capsys):
+    def missing():
+        raise FileNotFoundError("There is no set.")
+
+    one = of(corpus_folder, tmp_path)
+    monkeypatch.setattr(dissolved, "load", missing)
+    one.__dict__["generator"] = SimpleNamespace(decoder_pipeline=SimpleNamespace(movq=None))
+    one.__dict__["judge"] = ColourJudge()
+    assert evaluate_checker.measure_dissolved(one) == {"roc_auc": None, "subjects": {}}
+    assert evaluate_checker.measure_judge(one)["dissolved_accepted"] is None
+    assert capsys.readouterr().out.count("There is no set. Nothing is measured on them.") == 2
 
 
 def test_a_checker_that_says_yes_to_what_is_whole_tells_it_from_what_is_dissolved(corpus_folder, tmp_path, monkeypatch):

@@ -50,6 +50,15 @@ def strange(measured: Measured, noun: str) -> np.ndarray:
     return images[[i for i, record in enumerate(records) if noun in record["nouns"]]]
 
 
+def dissolved_pictures() -> dict[str, np.ndarray]:
+    """The fixed set by subject; empty, and a line that says so, where it is not there."""
+    try:
+        return dissolved.load()
+    except FileNotFoundError as error:
+        print(f"{error} Nothing is measured on them.", flush=True)
+        return {}
+
+
 def measure_dissolved(measured: Measured) -> dict:
     """Does the checker tell a dissolved picture of a subject (``dissolved``) from one that is strange but whole?
 
@@ -57,11 +66,11 @@ def measure_dissolved(measured: Measured) -> dict:
     go through the model's autoencoder first, as all that a decoder draws does: edges as clean as the program leaves them
     would give them away. ``roc_auc_as_made`` is without that.
     """
-    movq, shown = measured.generator.decoder_pipeline.movq, dissolved.load()
+    movq, shown = measured.generator.decoder_pipeline.movq, dissolved_pictures()
     result = {}
     for noun in measured.subjects:
         whole = strange(measured, noun)
-        if not len(whole) or not len(shown[noun]):
+        if not len(whole) or not len(shown.get(noun, ())):
             continue
         drawn = autoencoder.decode(movq, autoencoder.encode(movq, whole))
         no, yes, as_made = (checker.probability_of_yes(measured.checking, x, noun) for x in (shown[noun], drawn, whole))
@@ -167,13 +176,13 @@ def measure_judge(measured: Measured) -> dict:
                 by_operation.setdefault(operation, []).append(bool(says[i]))
     recalls = [figures["recall"] for figures in subjects.values() if figures["recall"] is not None]
     alarms = [figures["false_alarms"] for figures in subjects.values()]
-    accepted = {noun: measured.judge.is_subject(shown, noun) for noun, shown in dissolved.load().items()}
+    accepted = [measured.judge.is_subject(shown, noun) for noun, shown in dissolved_pictures().items()]
     return {
         "possible": len(images),
         "recall": float(np.mean(recalls)),
         "false_alarms": float(np.mean(alarms)),
         "error": float((1 - np.mean(recalls) + np.mean(alarms)) / 2),
-        "dissolved_accepted": float(np.concatenate(list(accepted.values())).mean()),
+        "dissolved_accepted": float(np.concatenate(accepted).mean()) if accepted else None,
         "subjects": subjects,
         "recall_by_operation": {
             operation: {"pictures": len(said), "recall": float(np.mean(said))}

@@ -241,8 +241,7 @@ def checker(result: dict) -> list[str]:
         "",
         "Half of the questions name the right subject, half another of the eight.",
     ]
-    if figures.get("dissolved"):
-        seen = figures["dissolved"]["subjects"]
+    if seen := (figures.get("dissolved") or {}).get("subjects"):
         rows = [
             f"{noun} | {f['roc_auc']:.2f} | {f['roc_auc_as_made']:.2f} | {percent(f['yes_to_strange'])} of {f['strange']} "
             f"| {percent(f['yes_to_dissolved'])} of {f['dissolved']}"
@@ -275,6 +274,9 @@ def kinds(result: dict) -> list[str]:
 
 def judge(result: dict) -> list[str]:
     figures = result["judge"]
+    accepted, dissolved = figures["dissolved_accepted"], ""
+    if accepted is not None:
+        dissolved = f" It accepts {percent(accepted)} of the dissolved pictures, all refused by the second generation's judge."
     rows = [
         f"{noun} | {percent(f['recall'])} of {f['pictures']} | {f['false_alarms']:.1%}"
         for noun, f in figures["subjects"].items()
@@ -286,8 +288,7 @@ def judge(result: dict) -> list[str]:
         "## Judge",
         "",
         f"On {figures['possible']:,} held-out possible pictures, whose nouns are known: it finds {percent(figures['recall'])} of the subjects, raises",
-        f"{figures['false_alarms']:.1%} false alarms; mean error {percent(figures['error'])}. It accepts {percent(figures['dissolved_accepted'])} of the dissolved",
-        "pictures, which the judge of the second generation refused.",
+        f"{figures['false_alarms']:.1%} false alarms; mean error {percent(figures['error'])}.{dissolved}",
         "",
         *table("subject | found | false alarms", rows),
         "",
