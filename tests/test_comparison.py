@@ -1,10 +1,13 @@
 """The grid: what it makes once it does not make again, whatever stops it; and no bit depends on who computes it."""
 
 import errno
+import json
 
+import pandas as pd
 import pytest
 import torch
 
+from creativelib.cli import main
 from creativelib.comparison import grid, plan, table, work
 from creativelib.comparison.plan import Cell, Settings
 from creativelib.storage import read_tensors, write_tensors
@@ -151,3 +154,49 @@ def test_what_cannot_be_compared_is_refused_at_once(settings, tmp_path, monkeypa
     for bad in ({"results": 0}, {"samples": 50}, {"plain": 10}, {"plain": 100, "samples": 60}):
         with pytest.raises(ValueError, match=f"^{next(iter(bad))}: got"):
             Settings(**{**{"dims": 50}, **bad})
+
+
+def test_the_command_reports_what_is_finished(finished, settings, monkeypatch, capsys):
+    out, _ = finished
+    monkeypatch.setattr(grid, "compute", never)
+    monkeypatch.setattr(plan, "Settings", lambda *names, **numbers: settings)
+    methods = "plain,creative[checked=false]"
+    words = ["compare", "--methods", methods, "--subjects", "vehicle", "--seeds", "2", "--budgets", "1", "--out", str(out)]
+    assert main([*words, "--quiet"]) == 0
+    shown = capsys.readouterr().out
+    assert "creative[checked=false]" in shown and "novelty" in shown
+    results = pd.read_csv(out / "results.csv")
+    assert len(results) == 4 and json.loads((out / "made_with.json").read_text())["cells"] == 4
+    assert set(pd.read_csv(out / "answers.csv")["verdict"]) == {"not run"} and (out / "vehicle.jpg").stat().st_size > 500
+
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(grid, "run", interrupted)
+    assert main(words) == 130 and "the same command goes on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--methods", "plain,magic"], "creativelib: method: got 'magic'; choose among plain"),
+        (["--methods", "creative[space=outer]"], "creativelib: space: got 'outer'"),
+        (["--budgets", "50,x"], "creativelib: budgets: got '50,x'; give whole numbers"),
+    ],
+)
+def test_the_command_refuses_in_one_line(words, message, tmp_path, capsys):
+    assert main(["compare", "--out", str(tmp_path), *words]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(message) and error.count("\n") == 1
+
+
+def test_two_workers_of_a_cluster_give_the_same_bits_as_one_process(finished, settings, tmp_path):
+    distributed = pytest.importorskip("distributed", reason="pip install 'creativelib[cluster]'")
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with distributed.LocalCluster(**options, local_directory=str(tmp_path)) as cluster:
+        weights = grid.run(CELLS, tmp_path / "out", settings, cluster=cluster.scheduler_address, progress=False)
+    assert weights == finished[1]
+    for cell in CELLS:
+        here, there = (read_tensors(grid.cell_path(folder, cell)) for folder in (finished[0], tmp_path / "out"))
+        assert here[1] == there[1]
+        assert all(torch.equal(tensor, there[0][name]) for name, tensor in here[0].items())
