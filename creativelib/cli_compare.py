@@ -3,6 +3,7 @@
 import argparse
 import re
 import sys
+import tempfile
 from pathlib import Path
 
 from creativelib.cli_arguments import path, whole
@@ -33,10 +34,18 @@ def register(commands) -> None:
     parser.set_defaults(run=compare)
 
 
+def require_writable(folder: Path) -> None:
+    """Make ``folder`` and try to write in it, before an hour is spent."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(f"out: cannot write to {folder} ({error.strerror}); choose another folder with --out") from error
+
+
 def compare(arguments: argparse.Namespace) -> int:
     """The command ``compare``; returns the exit code. Raises ValueError or OSError with one clear sentence."""
-    from creativelib.cli_create import require_writable
-
     require_writable(arguments.out)
     budgets = [text.strip() for text in arguments.budgets.split(",")]
     if not all(re.fullmatch("[1-9][0-9]{0,5}", text) for text in budgets):

@@ -176,6 +176,12 @@ def test_the_command_reports_what_is_finished(finished, settings, monkeypatch, c
     assert main(words) == 130 and "the same command goes on" in capsys.readouterr().err
 
 
+def test_a_folder_that_cannot_be_written_is_refused_in_one_line(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["compare", "--out", str(tmp_path / "file")]) == 2
+    assert capsys.readouterr().err.startswith(f"creativelib: out: cannot write to {tmp_path / 'file'} (File exists); choose")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
