@@ -300,6 +300,13 @@ def test_messages_of_another_page_are_refused(panel):
     assert rate(panel, 9)["error"].startswith("value: got 9")
 
 
+def test_without_an_anchor_nothing_speaks_of_one(store, panel):
+    assert "boring, like the picture that is shown beside, to 5" in panel.consent
+    bare = RatingPanel(RatingSession(store, STIMULI[1:]), "alien")
+    assert "boring, to 5" in bare.consent and "beside" not in bare.consent and bare.anchor == b""
+    assert begin(bare)["phase"] == "rate"
+
+
 def test_a_static_page_shows_the_panel_and_no_more(panel):
     data, _ = panel._repr_mimebundle_()
     assert data["text/plain"] == "RatingPanel: nobody has begun"

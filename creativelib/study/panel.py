@@ -15,9 +15,8 @@ from creativelib.widgets import STATIC, font, png
 
 PICTURE = 512  # pixels, the longer side of what is sent to the browser
 TILE, GAP, WIDTH = 192, 16, 640  # pixels, of the picture that static pages show
-CONSENT = """You will see {count} pictures, one at a time, and say how creative you find each {subject}: from 1, boring, like \
-the picture that is shown beside, to 5, extremely creative; 0 if it shows no {subject} at all. It takes \
-{minutes}.
+CONSENT = """You will see {count} pictures, one at a time, and say how creative you find each {subject}: from 1, \
+boring{beside}, to 5, extremely creative; 0 if it shows no {subject} at all. It takes {minutes}.
 
 Taking part is voluntary. Stop whenever you like; with your code you can go on later. Kept are the code, when you agreed, your \
 ratings and how long you looked at each picture, in {place}. No name is asked for: do not put yours into the code. "Withdraw" \
@@ -40,7 +39,8 @@ class RatingPanel(anywidget.AnyWidget):
         session: who rates what.
         subject: the paper's word for what is shown, for example "alien".
         code: go on as this rater if they agreed and began earlier; else it is filled in where the panel asks for one.
-        consent: what is to be agreed to; ``{subject}``, ``{count}``, ``{minutes}`` and ``{place}`` are filled in.
+        consent: what is to be agreed to; ``{subject}``, ``{count}``, ``{minutes}``, ``{place}`` and
+            ``{beside}`` (what an anchor is for; empty without one) are filled in.
     """
 
     _esm = STATIC / "rating.js"
@@ -59,7 +59,8 @@ class RatingPanel(anywidget.AnyWidget):
             session.join(code, consent=True)  # agreed when they began
         count = session.per_rater
         minutes = "about a minute" if count < 15 else f"about {count / 10:.0f} minutes"
-        text = consent.format(subject=subject, count=count, minutes=minutes, place=session.store.place)
+        beside = ", like the picture that is shown beside" if session.anchor else ""
+        text = consent.format(subject=subject, count=count, minutes=minutes, place=session.store.place, beside=beside)
         super().__init__(
             subject=subject,
             consent=text,
