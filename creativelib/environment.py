@@ -170,7 +170,8 @@ def check_model(folder: Path) -> list[Finding]:
         if what == "is a Git LFS pointer, not the file itself":
             findings.append(Finding("error", f"{folder / name} {what}", "install git-lfs, then run `git lfs pull`"))
         elif what:
-            fix = f"restore it with `git checkout -- {folder}`, or clone the project again"
+            # without deleting it first, git may take a file whose line ends were changed for the committed one
+            fix = f"restore it with `rm -r {folder} && git checkout -- {folder}`, or clone the project again"
             findings.append(Finding("error", f"{folder / name.lstrip('*')} {what}", fix))
     return findings
 

@@ -172,7 +172,7 @@ def test_model_with_a_missing_file(model):
 def test_model_with_a_corrupt_file(model):
     (model / "MODEL_CARD.md").write_bytes(b"cart")
     sentence = only(environment.check_model(model), "error")
-    assert "MODEL_CARD.md is corrupt" in sentence and "git checkout" in sentence
+    assert "MODEL_CARD.md is corrupt" in sentence and f"rm -r {model} && git checkout -- {model}" in sentence
 
 
 def test_model_with_an_lfs_pointer(model):

@@ -168,7 +168,8 @@ def test_static_pages_show_the_grid_with_frames_and_letters(widget):
     send(widget, do="toggle", image="b")
     send(widget, do="cluster", name="muddy")
     send(widget, do="toggle", image="c")
-    data, _ = widget._repr_mimebundle_()
+    data, metadata = widget._repr_mimebundle_()
+    assert metadata["image/png"]["alt"] == data["text/plain"]  # for who cannot see the picture
     assert data["application/vnd.jupyter.widget-view+json"]["model_id"] == widget.model_id
     assert data["text/plain"] == "Labelling: 2 of 4 marked; A cluster 1: 1, B muddy: 1"
     picture = Image.open(io.BytesIO(data["image/png"]))

@@ -1,5 +1,6 @@
 """The committed notebooks: executed, light, without widget state; and the checker of their outputs can go red."""
 
+import copy
 import subprocess
 import sys
 from pathlib import Path
@@ -78,19 +79,19 @@ def run_nbval(path: Path) -> subprocess.CompletedProcess:
     sanitize = ROOT / "tests" / "nbval_sanitize.cfg"
     options = ["--nbval-lax", "--nbval-current-env", "--nbval-sanitize-with", str(sanitize), "-p", "no:cacheprovider"]
     command = [sys.executable, "-m", "pytest", "-q", "-c", "/dev/null", *options, str(path)]
-    return subprocess.run(command, cwd=path.parent, capture_output=True, text=True, timeout=600)
+    return subprocess.run(command, cwd=path, capture_output=True, text=True, timeout=600)
 
 
 def test_a_wrong_checked_output_turns_the_notebook_check_red(tmp_path):
-    notebook = nbformat.read(ROOT / "notebooks" / "00_start_here.ipynb", as_version=4)
-    last = next(i for i, cell in enumerate(notebook.cells) if "nbval-check-output" in cell.metadata.get("tags", []))
-    notebook.cells = notebook.cells[: last + 1]
-    nbformat.write(notebook, tmp_path / "right.ipynb")
-    assert run_nbval(tmp_path / "right.ipynb").returncode == 0
-    notebook.cells[last].outputs[0].text = "another prompt\n"
-    nbformat.write(notebook, tmp_path / "wrong.ipynb")
-    result = run_nbval(tmp_path / "wrong.ipynb")
-    assert result.returncode == 1 and "another prompt" in result.stdout
+    output = nbformat.v4.new_output("stream", text="a prompt\n")
+    cell = nbformat.v4.new_code_cell("print('a prompt')", execution_count=1, outputs=[output])
+    cell.metadata["tags"] = ["nbval-check-output"]
+    right, wrong = nbformat.v4.new_notebook(cells=[cell]), nbformat.v4.new_notebook(cells=[copy.deepcopy(cell)])
+    wrong.cells[0].outputs[0].text = "another prompt\n"
+    for name, notebook in (("right", right), ("wrong", wrong)):
+        nbformat.write(notebook, tmp_path / f"{name}.ipynb")
+    result = run_nbval(tmp_path)
+    assert result.returncode == 1 and "1 failed, 1 passed" in result.stdout and "another prompt" in result.stdout
 
 
 def test_executed_notebooks_are_kept_without_widgets_and_only_if_they_ran(tmp_path):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -198,3 +199,12 @@ def test_line_endings_stay_whatever_git_is_told(tmp_path):
 
 def test_jupyterlab_can_be_told_more():
     assert "-m jupyterlab --allow-root --port=9000 notebooks/" in make(ROOT, "-n", "lab", "LAB=--allow-root --port=9000")
+
+
+def test_all_is_tested_in_one_pool_by_one_command():
+    """README, continuous integration and contributors run the same: a file at a time on each core, one thread each."""
+    command = make(ROOT, "-n", "test", "JOBS=3").splitlines()[-1]
+    assert command.startswith("CREATIVELIB_QUICK=1 OMP_NUM_THREADS=1 ") and "pytest -n 3 --dist loadfile" in command
+    assert "--durations 10" in command and "--nbval-lax" in command and command.endswith(" tests notebooks")
+    assert (ROOT / ".ci" / "run").read_text().endswith("\nmake test\n")
+    assert re.search(r"^make test .*unit tests.*notebooks", (ROOT / "README.md").read_text(), re.MULTILINE)
