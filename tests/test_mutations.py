@@ -26,12 +26,12 @@ MUTATIONS = {
         "test_pullback.py",
     ),
     "the anchor shares its moments with the creative loss": (
-        "run.py",
+        "search.py",
         "optimizer = self.optimizer(kind)",
         'optimizer = self.optimizer("creative")',
         "test_run.py",
     ),
-    "a pulled sample is not held": ("run.py", "noise_seed if hold else None", "None", "test_run.py"),
+    "a pulled sample is not held": ("search.py", "noise_seed if hold else None", "None", "test_run.py"),
     "the text is pooled at the wrong token": (
         "generator.py",
         "repair_pooling(prior_pipeline.text_encoder, self.tokenizer.eos_token_id)",
@@ -39,12 +39,17 @@ MUTATIONS = {
         "test_generator.py",
     ),
     "the checker is not asked": (
-        "run.py",
-        "if self.checker and self.steps % self.check_every == 0:",
+        "search.py",
+        'if self.checker and self.steps and self.history[-1]["check"] is None:',
         "if False:",
         "test_run.py",
     ),
-    "the checker's no is ignored": ("run.py", 'self.stopped = "checker"', "pass", "test_run.py"),
+    "the checker's no is ignored": (
+        "search.py",
+        'self.stopped = "checker" if math.isfinite(probability) else "no answer"',
+        "pass",
+        "test_run.py",
+    ),
     "negative clusters attract": (
         "directions.py",
         'self.alpha if self.form == "repel" else -self.alpha',
@@ -52,7 +57,7 @@ MUTATIONS = {
         "test_directions.py",
     ),
     "negative clusters are left out of the run": (
-        "run.py",
+        "search.py",
         "creative_loss(log_prob, self.target) + negative",
         "creative_loss(log_prob, self.target)",
         "test_directions.py test_run.py",
