@@ -6,26 +6,36 @@ the distance d, so the further away, the harder the push; ``form="bounded"`` let
 """
 
 import hashlib
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from sklearn.covariance import OAS
 
+from creativelib.arguments import finite_number, whole_number
+from creativelib.generator import Generator
 from creativelib.seeds import derive_seed
 from creativelib.storage import read_tensors, require_equal, write_tensors
 from creativelib.typicality import TypicalityModel, checked_embeddings
 
-if TYPE_CHECKING:
-    from creativelib.generator import Generator
-    from creativelib.run import CreativeRun
-
 FORMS = ("repel", "literal", "bounded")
 LEAST_SPREAD = 0.01  # in standard deviations of the baseline; images closer together than this count as one
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
+
+
+class Sampled(Protocol):
+    """What a cluster needs of a run."""
+
+    subject: str
+    seed: int
+    typicality: TypicalityModel
+
+    @property
+    def result_step(self) -> int: ...
+
+    def sample(self, seeds: Sequence[int], step: int | None = None) -> torch.Tensor: ...
 
 
 def _fingerprint(*parts: torch.Tensor) -> str:
@@ -80,8 +90,7 @@ class NegativeCluster:
             raise ValueError(f"mean, covariance: got shapes {shapes}; give ({k},) and ({k}, {k}), in principal coordinates")
         if not isinstance(name, str) or not name.strip():
             raise ValueError(f"name: got {name!r}; give a word or words, for example 'busy background'")
-        if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha < math.inf:
-            raise ValueError(f"alpha: got {alpha!r}; give a positive number")
+        alpha = finite_number("alpha", alpha, above=0)
         if form not in FORMS:
             raise ValueError(f"form: got {form!r}; choose one of {', '.join(map(repr, FORMS))}")
         triangle, failed = torch.linalg.cholesky_ex(covariance.detach().cpu().double())
@@ -89,7 +98,7 @@ class NegativeCluster:
             raise ValueError("covariance: it is not positive definite; shrink it, as NegativeCluster.fit does")
         self.typicality, self.space = typicality, space_fingerprint(typicality)
         self.mean, self.covariance, self._triangle = mean, covariance, triangle
-        self.n, self.name, self.alpha, self.form = int(n), name, float(alpha), form
+        self.n, self.name, self.alpha, self.form = int(n), name, alpha, form
         self.provenance = dict(provenance or {})
 
     # --- making -------------------------------------------------------------------------------------------------------
@@ -124,7 +133,7 @@ class NegativeCluster:
 
     @classmethod
     def from_run(
-        cls, run: "CreativeRun", step: int | None = None, n: int = 100, *, seed: int = 0, batch_size: int = 50, **options
+        cls, run: Sampled, step: int | None = None, n: int = 100, *, seed: int = 0, batch_size: int = 50, **options
     ) -> "NegativeCluster":
         """Fit a cluster to ``n`` embeddings sampled at a snapshot of a run, in the run's own PCA space (section 5.4).
 
@@ -134,9 +143,7 @@ class NegativeCluster:
         Raises:
             ValueError: no such snapshot, or ``n`` below 1.
         """
-        for name, value in (("n", n), ("batch_size", batch_size)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}: got {value!r}; give a whole number of at least 1")
+        n, batch_size = whole_number("n", n, 1), whole_number("batch_size", batch_size, 1)
         step = run.result_step if step is None else step
         seeds = [derive_seed(seed, "negative", index) for index in range(n)]
         embeddings = [run.sample(seeds[start : start + batch_size], step).cpu() for start in range(0, n, batch_size)]
@@ -144,9 +151,7 @@ class NegativeCluster:
         return cls.fit(run.typicality, torch.cat(embeddings), **{"provenance": facts, **options})
 
     @classmethod
-    def from_folder(
-        cls, generator: "Generator", folder: str | Path, typicality: TypicalityModel, **options
-    ) -> "NegativeCluster":
+    def from_folder(cls, generator: Generator, folder: str | Path, typicality: TypicalityModel, **options) -> "NegativeCluster":
         """Fit a cluster to the images of a folder, seen through the generator's image encoder.
 
         Args:
@@ -183,9 +188,11 @@ class NegativeCluster:
 
     def log_prob(self, embeddings: torch.Tensor) -> torch.Tensor:
         """log G_neg of Eq. 7: log density of the principal coordinates under the cluster, in nats, (N,)."""
-        squared = self._whiten(embeddings).square().sum(-1)
-        constant = self._triangle.diagonal().log().sum() + 0.5 * len(self.mean) * math.log(2 * math.pi)
-        return -0.5 * squared - float(constant)
+        coordinates = self.typicality.transform(embeddings)
+        gaussian = torch.distributions.MultivariateNormal(
+            self.mean.to(coordinates), scale_tril=self._triangle.to(coordinates), validate_args=False
+        )
+        return gaussian.log_prob(coordinates)
 
     def loss(self, embeddings: torch.Tensor) -> torch.Tensor:
         """L_neg of Eq. 7 in nats, mean over embeddings (N, d), to be minimised; a scalar. By ``form``:

@@ -230,10 +230,20 @@ class Generator:
         with torch.no_grad():
             return self.encode_text("")
 
-    def word_embedding(self, words: str) -> torch.Tensor:
-        """Mean of the token-table rows of ``words``, (w,): where a new token starts (section 5.2)."""
+    def word_embeddings(self, words: str) -> torch.Tensor:
+        """Token-table rows of the pieces of ``words``, (pieces, w): where new tokens start (section 5.2).
+
+        Raises:
+            ValueError: ``words`` has no letter or digit.
+        """
+        if not isinstance(words, str) or not re.search(r"\w", words):
+            raise ValueError(f"words: got {words!r}; give a word or words")
         ids = self.tokenizer(words, add_special_tokens=False, return_tensors="pt").input_ids[0]
-        return self.text_encoder.get_input_embeddings().weight[ids.to(self.device)].mean(0).clone()
+        return self.text_encoder.get_input_embeddings().weight[ids.to(self.device)].clone()
+
+    def word_embedding(self, words: str) -> torch.Tensor:
+        """Mean of ``word_embeddings``, (w,): where a single new token for all of ``words`` starts."""
+        return self.word_embeddings(words).mean(0)
 
     # --- images -------------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """What holds the search back: the anchor rule of S2.4 and the yes/no checker (section 5.3 of the paper)."""
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,18 @@ from PIL import Image
 from torch.nn import functional
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from creativelib.arguments import whole_number
 from creativelib.generator import with_article
 from creativelib.loading import find_device, load_pretrained
 from creativelib.storage import data_folder
+from creativelib.weights import weights_of
 
 QUESTION = "Is this still {a}? Yes or No."
 CHECK_IMAGES = 4  # the paper asks about one image; the mean over a few makes one unlucky image less decisive
-CALIBRATION_GROUPS = 2000  # resampled means that a threshold is read from
+CALIBRATION_IMAGES = 64  # plain pictures that a threshold should be read from
+FEWEST_IMAGES = 32  # with fewer, the share of runs that survive is anybody's guess
+CALIBRATION_RUNS = 4000  # simulated runs that a threshold is read from
+CHECKS = 40  # of a run of the paper: 1,000 steps, a check every 25
 
 
 # --- anchor -----------------------------------------------------------------------------------------------------------
@@ -64,6 +70,24 @@ class SumRule:
 RULES = {rule.__name__: rule for rule in (AlternatingRule, SumRule)}  # by the name that a saved run gives
 
 
+def run_threshold(answers: torch.Tensor, *, share: float = 0.95, group: int = CHECK_IMAGES, checks: int = CHECKS) -> float:
+    """The threshold that ``share`` of the runs of an unchanged model stay above in all of their ``checks``.
+
+    A threshold for one check would not do: what 95 of 100 checks pass, 40 in a row pass with a probability of .95^40 = 13 %.
+    So runs are simulated: each draws the answers of ``checks`` times ``group`` pictures from those given, and its lowest mean
+    of a group is what the threshold must not exceed. The answers given are a sample themselves, and their few lowest decide;
+    so each simulated run weighs them anew at random (the Bayesian bootstrap of Rubin, 1981), which allows for that.
+
+    Args:
+        answers: (n,) probabilities of yes, of plain pictures.
+    """
+    source = torch.Generator().manual_seed(0)
+    weights = torch.rand(CALIBRATION_RUNS, len(answers), generator=source).clamp(min=1e-12).log().neg()
+    drawn = answers[torch.multinomial(weights, checks * group, replacement=True, generator=source)]
+    lowest = drawn.unflatten(1, (checks, group)).mean(2).amin(1)
+    return float(lowest.quantile(1 - share))
+
+
 def anchor_threshold(baseline: torch.Tensor, text_embedding: torch.Tensor, quantile: float = 0.99) -> float:
     """A threshold for ``AlternatingRule`` that suits a model: the anchor loss that this share of plain samples stays under.
 
@@ -96,43 +120,71 @@ class YesNoChecker:
         model, processor: from ``AutoModelForImageTextToText`` and ``AutoProcessor``.
         threshold: probability from which on the answer is yes.
         question: with ``{a}`` for the subject and its article.
+        origin: which model it is, as JSON values: what it was loaded as, and its weights.
 
     Attributes:
         yes, no: ids of the tokens that either answer can begin with.
     """
 
-    def __init__(self, model, processor, *, threshold: float = 0.5, question: str = QUESTION):
+    def __init__(self, model, processor, *, threshold: float = 0.5, question: str = QUESTION, origin: dict | None = None):
         if not 0 < threshold < 1:
             raise ValueError(f"threshold: got {threshold!r}; give a probability between 0 and 1")
-        self.model, self.processor, self.threshold, self.question = model.eval(), processor, threshold, question
+        self.model, self.processor, self.threshold, self.question = model.eval(), processor, float(threshold), question
+        self.origin = dict(origin or {"name": type(model).__name__})
         self.yes, self.no = self._answers("yes"), self._answers("no")
         if self.yes & self.no:
             raise ValueError("processor: its tokenizer starts yes and no with the same token; it cannot be used as a checker")
 
     def calibrated(
-        self, images: Sequence[Image.Image], subject: str, share: float = 0.95, group: int = CHECK_IMAGES
+        self,
+        images: Sequence[Image.Image],
+        subject: str,
+        share: float = 0.95,
+        group: int = CHECK_IMAGES,
+        checks: int = CHECKS,
     ) -> "YesNoChecker":
-        """The same checker with a threshold that suits a generator: at most the present one, and low enough that ``share`` of
-        the checks of plain pictures pass. A refusal then says: less like the subject than plain pictures are.
+        """The same checker with a threshold that suits a generator and a run: at most the present one, and so low that
+        ``share`` of the *runs* of an unchanged model pass all their ``checks``, see ``run_threshold``. A refusal then says:
+        less like the subject than plain pictures are.
+
+        Measured with the shipped model on aliens, whose plain pictures it doubts most: with 64 of them and 40 checks 95 of
+        100 runs survive, in the mean over 25 sets of pictures (94 to 96 with 32 to 128 of them), and 84 with the worst set; by
+        a threshold for single checks it was 13. Of vehicles, fruit, handbags and chairs 96 to 100 survive.
 
         Args:
-            images: plain pictures of the subject, 30 or more.
-            group: how many pictures a check looks at. Their mean answer is what a run compares with the threshold, so it is
-                means of this many, resampled from ``images``, that the threshold is read from.
+            images: plain pictures of the subject, ``CALIBRATION_IMAGES`` or more.
+            group: how many pictures a check looks at. Their mean answer is what a run compares with the threshold.
+            checks: how many there will be: the steps of the run through the steps between checks.
 
         Raises:
-            ValueError: no images, ``share`` outside 0 to 1, or ``group`` below 1.
+            ValueError: no images, ``share`` outside 0 to 1, ``group`` or ``checks`` below 1, an answer that is no number.
         """
-        if not len(images) or not 0 < share < 1 or group < 1:
+        group, checks = whole_number("group", group, 1), whole_number("checks", checks, 1)
+        if not len(images) or not 0 < share < 1:
             raise ValueError(
-                f"images, share, group: got {len(images)} images, {share!r} and {group!r}; "
-                "give plain pictures, a share between 0 and 1, and a group of at least 1"
+                f"images, share: got {len(images)} images and {share!r}; give plain pictures, and a share between 0 and 1"
+            )
+        if len(images) < FEWEST_IMAGES:
+            warnings.warn(
+                f"images: a threshold from {len(images)} pictures is not sure; give {CALIBRATION_IMAGES}", stacklevel=2
             )
         answers = torch.tensor([self.check(image, subject).probability for image in images])
-        order = torch.rand(CALIBRATION_GROUPS, len(answers), generator=torch.Generator().manual_seed(0)).argsort(1)
-        means = answers[order[:, :group]].mean(1)
-        threshold = min(self.threshold, max(float(means.quantile(1 - share)), 1e-3))
-        return YesNoChecker(self.model, self.processor, threshold=threshold, question=self.question)
+        if bad := int((~answers.isfinite()).sum()):
+            raise ValueError(
+                f"images: the checker answers {bad} of {len(images)} plain pictures with no number; load it in another dtype"
+            )
+        threshold = min(self.threshold, max(run_threshold(answers, share=share, group=group, checks=checks), 1e-6))
+        return YesNoChecker(self.model, self.processor, threshold=threshold, question=self.question, origin=self.origin)
+
+    @property
+    def settings(self) -> dict:
+        """Which checker it is and what it asks, as JSON values: a run keeps it in its own settings."""
+        return {
+            "threshold": round(self.threshold, 6),
+            "question": self.question,
+            **self.origin,
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+        }
 
     def _answers(self, word: str) -> set[int]:
         """First token of the usual spellings of an answer."""
@@ -164,9 +216,16 @@ class YesNoChecker:
 
 
 def load_checker(
-    name: str | Path = "pocket", *, device: str | torch.device | None = None, threshold: float = 0.5
+    name: str | Path = "pocket",
+    *,
+    device: str | torch.device | None = None,
+    threshold: float = 0.5,
+    revision: str = "main",
 ) -> YesNoChecker:
     """Load a checker: ``"pocket"`` (shipped), a folder, or a hub id such as ``"HuggingFaceTB/SmolVLM-256M-Instruct"``.
+
+    Args:
+        revision: of a hub id: a commit, for numbers that are to be cited, a tag or a branch.
 
     Raises:
         ValueError: no such device here. OSError: the folder or the hub cannot give it; the message says why.
@@ -181,5 +240,8 @@ def load_checker(
         processor = AutoProcessor.from_pretrained(where, **options)
         return processor, AutoModelForImageTextToText.from_pretrained(where, dtype=dtype, **options)
 
-    processor, model = load_pretrained("checker", where, "config.json", load)
-    return YesNoChecker(model.to(device).requires_grad_(False), processor, threshold=threshold)
+    processor, model = load_pretrained("checker", where, "config.json", load, revision)
+    folder = Path(where)
+    label = name if name == "pocket" else folder.resolve().name if folder.is_dir() else str(name)
+    origin = {"name": label, "weights": weights_of(where, revision, "config.json")}
+    return YesNoChecker(model.to(device).requires_grad_(False), processor, threshold=threshold, origin=origin)

@@ -16,7 +16,7 @@ from creativelib.run_folder import FORMAT, History, differences, find_run, hold,
 from creativelib.search import Search
 from creativelib.snapshots import Snapshots
 from creativelib.sources import PUBLISHED
-from creativelib.spaces import make_space
+from creativelib.spaces import LoRA, make_space
 from creativelib.typicality import TypicalityModel
 from creativelib.typicality_alternatives import load_typicality
 
@@ -195,6 +195,17 @@ class CreativeRun(Search):
             "held_seed": self._held_seed,
         }
 
+    def export_lora(self, path: str | Path, step: int | None = None) -> Path:
+        """Write the adapters of a snapshot (the result by default) for diffusers: ``load_lora_adapter(path, prefix=None)``.
+
+        Raises:
+            ValueError: no such snapshot, or a space without adapters.
+        """
+        if not isinstance(self.space, LoRA):
+            raise ValueError(f"space: {self.space.name!r} has no LoRA to export; search the space 'lora'")
+        with self.at(step):
+            return self.space.export(path)
+
     # --- opening ------------------------------------------------------------------------------------------------------
 
     def resume(self, folder: str | Path) -> "CreativeRun":
@@ -239,7 +250,7 @@ class CreativeRun(Search):
             else:
                 kind, index, name = name.split("/")
                 parameter = parameters[int(index)]
-                moment = tensor if name == "step" else tensor.to(parameter.device)
+                moment = tensor if name == "step" else tensor.to(parameter.device).reshape(parameter.shape)
                 self.optimizer(kind).state[parameter][name] = moment
         self.space.load_state_dict(now)
         self.folder, self._history = folder, History(folder)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from importlib.metadata import version
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -14,7 +15,7 @@ from creativelib.arguments import finite_number, seed_number, whole_number
 from creativelib.directions import NegativeCluster, directional_loss
 from creativelib.generator import Generator, positive_prompt
 from creativelib.losses import anchor_loss, creative_loss
-from creativelib.prior_sampling import noise_sources, sample_embeddings
+from creativelib.prior_sampling import noise_sources, sample_embeddings, sample_prior
 from creativelib.pullback import CHECK_IMAGES, AlternatingRule, Rule, YesNoChecker, anchor_threshold
 from creativelib.seeds import derive_seed
 from creativelib.snapshots import Snapshots
@@ -22,6 +23,8 @@ from creativelib.spaces import ConceptualSpace
 from creativelib.storage import plain_json
 from creativelib.typicality import TypicalityModel
 
+ANCHOR_SAMPLES = 1000  # plain samples that a threshold of the anchor is read from
+_PLAIN_LIMITS: WeakKeyDictionary[Generator, dict] = WeakKeyDictionary()  # such thresholds, by prompt and sampling
 TARGET_WINDOW = 10  # steps over which the surprise is averaged before a target counts as reached
 
 
@@ -40,7 +43,7 @@ class Search:
     Args:
         generator, subject, space, typicality: what is searched, and against which baseline; all of the same subject.
         rule: what a step minimises, a dataclass; by default the alternating rule of S2.4, with the model's threshold or,
-            where it has none, the anchor loss that 99 of 100 typical embeddings stay under.
+            where it has none, the anchor loss that 99 of 100 plain samples stay under (``ANCHOR_SAMPLES`` are drawn for it).
         checker: asked every ``check_every`` steps and at the end; a no ends the run. ``None`` for no checker.
         clusters: what to keep away from (section 5.4), of different names, in the PCA space of ``typicality``. Their loss is
             added to the creative loss before the rule chooses, so Eq. 8 is the sum rule with clusters; a step that follows
@@ -141,10 +144,19 @@ class Search:
             )
 
     def _default_rule(self) -> AlternatingRule:
+        """The alternating rule with the model's threshold, or with that of ``ANCHOR_SAMPLES`` plain samples.
+
+        Not of samples of the Gaussian: what lies outside its subspace counts for the anchor too, and where it is large they
+        stay under a threshold that is far from any of them.
+        """
         limit = self.generator.settings.anchor_threshold
         if limit is None:
-            plain = self.typicality.sample(1000, torch.Generator().manual_seed(0))
-            limit = anchor_threshold(plain, self.text_embedding)
+            known = _PLAIN_LIMITS.setdefault(self.generator, {})
+            key = (positive_prompt(self.subject), *self.sampling.values())
+            if key not in known:
+                plain = sample_prior(self.generator, key[0], n=ANCHOR_SAMPLES, **self.sampling, progress=False)
+                known[key] = anchor_threshold(plain.embeddings, self.text_embedding)
+            limit = known[key]
         return AlternatingRule(limit)
 
     def _choices(self) -> dict:
@@ -297,6 +309,9 @@ class Search:
         seeds = [derive_seed(self.seed, "check", self.steps, i) for i in range(self.check_images)]
         with torch.no_grad():
             embeddings = self.space.sample(seeds, **self.sampling)
+        if not bool(embeddings.isfinite().all()):
+            self.history[-1]["check"], self.stopped = math.nan, "not finite"
+            return math.nan
         images = self.generator.decode(embeddings, prompt=positive_prompt(self.subject), seed=seeds)
         probability = sum(float(self.checker.check(image, self.subject).probability) for image in images) / len(images)
         self.history[-1]["check"] = probability

@@ -4,15 +4,18 @@ A space is applied by a ``with`` block and leaves the generator as it found it. 
 are never changed: an adapter is hung in and taken out, a new token is put in place of a table row on the way through.
 """
 
+import re
+from pathlib import Path
+
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors.torch import save_file
 
 from creativelib.arguments import seed_number, whole_number
-from creativelib.generator import POSITIVE_PROMPT, Generator, TextCondition, positive_prompt, with_article
+from creativelib.generator import POSITIVE_PROMPT, Generator, TextCondition, positive_prompt, split_article
 from creativelib.prior_sampling import noise_sources, sample_embeddings
-
-SUBJECT, ADJECTIVE = "<subject>", "<adjective>"  # how the new tokens are written in a prompt
+from creativelib.storage import replace, tensor_path
 
 
 class ConceptualSpace:
@@ -54,6 +57,8 @@ class ConceptualSpace:
         Raises:
             ValueError: names or shapes are not those of this space.
         """
+        if "token" in state and state["token"].ndim == 1:  # of an earlier version, which had one new token whatever the words
+            state = {**state, "token": state["token"][None]}
         shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
         own = {name: tuple(parameter.shape) for name, parameter in self._parameters.items()}
         if shapes != own:
@@ -100,53 +105,96 @@ class LoRA(ConceptualSpace):
         with torch.random.fork_rng():  # peft initialises A from the global state
             torch.manual_seed(self.seed)
             inject_adapter_in_model(config, prior, "creative")
-        self._slots = []  # (parent, attribute, module with adapter, module without)
+        self._slots = []  # (parent, attribute, module with adapter)
+        originals, self._before = [], []  # modules without; those that each block that is open has replaced
         for path, module in list(prior.named_modules()):
             if isinstance(module, BaseTunerLayer):
                 parent, _, attribute = path.rpartition(".")
-                self._slots.append((prior.get_submodule(parent), attribute, module, module.get_base_layer()))
+                self._slots.append((prior.get_submodule(parent), attribute, module))
+                originals.append(module.get_base_layer())
                 for part in ("lora_A", "lora_B"):
                     self._parameters[f"{path}.{part}"] = getattr(module, part)["creative"].weight
         del prior.peft_config
+        self._before.append(originals)
         self.__exit__()
 
     def __enter__(self) -> "LoRA":
-        for parent, attribute, adapted, _ in self._slots:
+        self._before.append([getattr(parent, attribute) for parent, attribute, _ in self._slots])
+        for parent, attribute, adapted in self._slots:
             setattr(parent, attribute, adapted)
         return self
 
     def __exit__(self, *exception) -> None:
-        for parent, attribute, _, original in self._slots:
-            setattr(parent, attribute, original)
+        for (parent, attribute, _), module in zip(self._slots, self._before.pop(), strict=True):
+            setattr(parent, attribute, module)
+
+    def export(self, path: str | Path) -> Path:
+        """Write the adapters as they stand in the form of diffusers: ``prior.load_lora_adapter(path, prefix=None)``.
+
+        Args:
+            path: with or without ``.safetensors``.
+        """
+        path = tensor_path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        names = [name for name in self._parameters if name.endswith((".lora_A", ".lora_B"))]
+        tensors = {f"{name}.weight": self._parameters[name].detach().cpu().contiguous() for name in names}
+        replace(path, lambda temporary: save_file(tensors, temporary, metadata={"format": "pt"}))
+        return path
 
 
 class SubjectToken(ConceptualSpace):
-    """A new token in place of the subject, which starts as the subject's own token (mean, where it is several)."""
+    """New tokens in place of the subject, one for each piece that the tokenizer makes of it, which start as those pieces.
+
+    So the search starts at the model itself, also for "flying saucer": one token for all, the mean of their rows, is another
+    word, and its samples are nothing like the subject.
+    """
 
     name = "subject-token"
 
     def __init__(self, generator: Generator, subject: str, seed: int = 0):
         super().__init__(generator, subject, seed)
-        self._parameters["token"] = torch.nn.Parameter(generator.word_embedding(subject))
-        article = with_article(subject.strip()).split()[0]
-        self._prompt, self._token = POSITIVE_PROMPT.format(a=f"{article} {SUBJECT}"), SUBJECT
+        article, noun = split_article(subject)
+        self._put_tokens("subject", f"{article} ", noun, "")
+
+    def _put_tokens(self, kind: str, before: str, words: str, after: str) -> None:
+        """Put a new token for each piece of ``words`` between ``before`` and ``after`` in the prompt.
+
+        Raises:
+            ValueError: the tokenizer reads ``words`` otherwise beside the rest of the prompt than alone.
+        """
+        rows = self.generator.word_embeddings(words)
+        self._tokens = [f"<{kind} {index}>" for index in range(len(rows))]
+        self._prompt = POSITIVE_PROMPT.format(a=f"{before}{''.join(self._tokens)}{after}")
+        ids, _, places = self.generator.tokenize(self._prompt, self._tokens)
+        ids[places > 0] = self.generator.tokenizer(words, add_special_tokens=False, return_tensors="pt").input_ids[0].to(ids)
+        if not torch.equal(ids, self.generator.tokenize(POSITIVE_PROMPT.format(a=f"{before}{words}{after}"))[0]):
+            raise ValueError(
+                f"{kind}: got {words!r}, whose end the tokenizer reads together with what follows; leave out signs at its end"
+            )
+        self._parameters["token"] = torch.nn.Parameter(rows)
 
     def condition(self) -> TextCondition:
-        return self.generator.encode_text(self._prompt, {self._token: self._parameters["token"]})
+        return self.generator.encode_text(self._prompt, dict(zip(self._tokens, self._parameters["token"], strict=True)))
 
 
 class AdjectiveToken(SubjectToken):
-    """A new token before the subject, which starts as the token of ``adjective``, "creative" in the paper (7.5.2)."""
+    """New tokens before the subject, which start as the pieces of ``adjective``, "creative" in the paper (7.5.2).
+
+    The search then starts at "a creative X", which is not the model's default: that is ``Search.default``.
+    """
 
     name = "adjective-token"
 
     def __init__(self, generator: Generator, subject: str, seed: int = 0, adjective: str = "creative"):
         ConceptualSpace.__init__(self, generator, subject, seed)
+        if not isinstance(adjective, str) or not re.search(r"\w", adjective):
+            raise ValueError(f"adjective: got {adjective!r}; give a word, for example 'creative'")
+        adjective = " ".join(adjective.split())
         self.options = {"adjective": adjective}
-        self._parameters["token"] = torch.nn.Parameter(generator.word_embedding(adjective))
-        article = with_article(adjective).split()[0]
-        self._prompt = POSITIVE_PROMPT.format(a=f"{article} {ADJECTIVE} {subject.strip()}")
-        self._token = ADJECTIVE
+        article, noun = split_article(subject)
+        if article.lower() != "the":
+            article = split_article(adjective)[0]
+        self._put_tokens("adjective", f"{article} ", adjective, f" {noun}")
 
 
 class LoRAWithSubjectToken(LoRA):

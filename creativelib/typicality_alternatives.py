@@ -4,11 +4,13 @@ Both are used wherever a ``TypicalityModel`` is. What they inherit, ``mahalanobi
 """
 
 import math
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from sklearn.mixture import GaussianMixture
 
+from creativelib.arguments import finite_number, whole_number
 from creativelib.storage import read_facts
 from creativelib.typicality import TypicalityModel, checked_embeddings
 
@@ -48,21 +50,21 @@ class _Alternative(TypicalityModel):
 
     def sample(self, n: int, source: torch.Generator) -> torch.Tensor:
         """Embeddings drawn from the density, (n, d), float32; nothing of them lies outside the subspace."""
-        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-            raise ValueError(f"n: got {n!r}; give a whole number of at least 1")
+        n = whole_number("n", n, 1)
         return (self.mean + (self._draw(n, source) * self.variances.sqrt()) @ self.components).float()
 
+    @cached_property
     def _own_surprise(self) -> torch.Tensor:
         """Surprise in nats of ``DRAWS`` samples of the density itself, rising, always the same."""
         return self.surprise(self.sample(DRAWS, torch.Generator().manual_seed(0)).double()).sort().values
 
     def expected_surprise(self) -> float:
         """Mean surprise of a sample of the density itself (its entropy), in nats, estimated from ``DRAWS`` samples."""
-        return float(self._own_surprise().mean())
+        return float(self._own_surprise.mean())
 
     def tail_probability(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Share of the density that is less likely, estimated from ``DRAWS`` samples, in steps of 1 / ``DRAWS``, (N,)."""
-        own = self._own_surprise().to(embeddings.device)
+        own = self._own_surprise.to(embeddings.device)
         surprise = self.surprise(embeddings.detach()).double()
         share = 1 - torch.searchsorted(own, surprise).double() / DRAWS
         return torch.where(surprise.isnan(), surprise, share)  # the search takes NaN for the largest number
@@ -103,8 +105,8 @@ class KDETypicality(_Alternative):
         Raises:
             ValueError: as ``TypicalityModel.fit``, and a bandwidth that is no positive number.
         """
-        if bandwidth is not None and not 0 < bandwidth < math.inf:
-            raise ValueError(f"bandwidth: got {bandwidth!r}; give a positive number, or None for Scott's rule")
+        if bandwidth is not None:
+            bandwidth = finite_number("bandwidth", bandwidth, above=0, hint="None for Scott's rule")
         embeddings = checked_embeddings(embeddings)
         base = TypicalityModel.fit(embeddings, dims, provenance)
         bandwidth = float(base.n ** (-1 / (base.dims + 4)) if bandwidth is None else bandwidth)
@@ -169,8 +171,7 @@ class MixtureTypicality(_Alternative):
             ValueError: as ``TypicalityModel.fit``, and more parts than the embeddings can feed.
         """
         embeddings = checked_embeddings(embeddings)
-        if isinstance(parts, bool) or not isinstance(parts, int) or parts < 1:
-            raise ValueError(f"parts: got {parts!r}; give a whole number of at least 1")
+        parts, seed = whole_number("parts", parts, 1), whole_number("seed", seed, 0, 2**32 - 1)
         base = TypicalityModel.fit(embeddings, dims, provenance)
         if base.n <= parts * dims:
             raise ValueError(f"parts: got {parts} for {base.n} embeddings and dims={dims}; give at most {(base.n - 1) // dims}")

@@ -86,10 +86,14 @@ def test_gradient_of_a_new_token_by_finite_differences(small_generator):
     assert float(leaf.grad @ direction) == pytest.approx(float(numeric), rel=2e-2)
 
 
-def test_mean_of_the_pieces_of_a_word_of_several(generator):
+def test_rows_of_the_pieces_of_a_word_and_their_mean(generator):
     ids = generator.tokenizer("dragon", add_special_tokens=False).input_ids
     table = generator.text_encoder.get_input_embeddings().weight
-    assert len(ids) > 1 and torch.equal(generator.word_embedding("dragon"), table[ids].mean(0))
+    assert len(ids) > 1 and torch.equal(generator.word_embeddings("dragon"), table[ids])
+    assert torch.equal(generator.word_embedding("dragon"), table[ids].mean(0))
+    for bad in ("", " ", "?", None):
+        with pytest.raises(ValueError, match="^words: got"):
+            generator.word_embeddings(bad)
 
 
 def test_pooling_is_at_the_end_of_text_when_a_token_is_added(miniature_folders):
@@ -210,3 +214,29 @@ def test_early_21_files_without_image_processor(miniature_folders, tmp_path):
     index = folder / "prior/model_index.json"
     index.write_text(json.dumps({k: v for k, v in json.loads(index.read_text()).items() if k != "image_processor"}))
     assert load_generator(folder, device="cpu").prior_pipeline.image_processor is not None
+
+
+def test_what_cannot_be_drawn_is_named(small_generator):
+    embeddings = torch.randn(3, small_generator.embedding_dim, generator=torch.Generator().manual_seed(0))
+    for bad in (float("nan"), float("inf")):
+        holed = embeddings.clone()
+        holed[1, 2] = bad
+        with pytest.raises(ValueError, match="^embeddings: 1 of 3 rows hold NaN, infinite or"):
+            small_generator.decode(holed)
+    for bad in (
+        {"guidance": float("nan")},
+        {"seed": -1},
+        {"seed": [1, 2, 2**64]},
+        {"seed": 1.5},
+        {"steps": 0},
+        {"batch_size": 0},
+    ):
+        with pytest.raises(ValueError, match=f"^{next(iter(bad))}: got"):
+            small_generator.decode(embeddings, **bad)
+
+
+def test_seeds_of_numpy_draw_the_same(small_generator):
+    embeddings = torch.randn(2, small_generator.embedding_dim, generator=torch.Generator().manual_seed(0))
+    expected = [image.tobytes() for image in small_generator.decode(embeddings, seed=3)]
+    for seed in (np.int64(3), torch.tensor(3), np.arange(3, 5), [np.int64(3), 4]):
+        assert [image.tobytes() for image in small_generator.decode(embeddings, seed=seed)] == expected

@@ -1,5 +1,6 @@
 """The prior sampler equals diffusers' pipelines, is differentiable, and its samples remember where they come from."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -113,3 +114,40 @@ def test_bad_numbers_are_named(small_generator, bad):
 def test_derived_seeds():
     assert derive_seed(0, 1) == derive_seed(0, 1) < 2**32
     assert len({derive_seed(a, b) for a in range(30) for b in range(30)}) == 900
+
+
+def test_a_seed_counts_by_its_value():
+    for one in (np.int64(3), np.uint8(3), torch.tensor(3)):
+        assert derive_seed(one, 1) == derive_seed(3, one - 2) == derive_seed(3, 1)
+    assert derive_seed(np.str_("step")) == derive_seed("step")
+    assert [derive_seed(seed, "step") for seed in np.arange(5)] == [derive_seed(seed, "step") for seed in range(5)]
+    for bad in (1.5, None, (1,)):
+        with pytest.raises(ValueError, match="^parts: got"):
+            derive_seed(bad)
+
+
+def test_numbers_of_numpy_are_numbers(small_generator, tmp_path):
+    options = {
+        "n": np.int64(3),
+        "seed": np.int64(7),
+        "steps": np.int32(3),
+        "guidance": np.float32(1.5),
+        "batch_size": np.int8(2),
+    }
+    drawn = sample_prior(small_generator, "a vehicle", **options, progress=False)
+    plain = sample_prior(small_generator, "a vehicle", n=3, seed=7, steps=3, guidance=1.5, progress=False)
+    torch.testing.assert_close(drawn.embeddings, plain.embeddings)
+    assert drawn.provenance == plain.provenance
+    assert PriorSamples.load(drawn.save(tmp_path / "drawn-1.5"), guidance=1.5).provenance == plain.provenance
+
+
+@pytest.mark.parametrize(
+    "bad", [{"guidance": float("nan")}, {"guidance": float("inf")}, {"steps": 1}, {"seed": -1}, {"seed": 2**64}, {"n": 0}]
+)
+def test_numbers_that_make_no_sense_are_named(small_generator, bad):
+    with pytest.raises(ValueError, match=f"^{next(iter(bad))}: got"):
+        sample_prior(small_generator, "a vehicle", **{"n": 2, **bad}, progress=False)
+    if "guidance" in bad:
+        text = small_generator.encode_text("a vehicle")
+        with pytest.raises(ValueError, match="^guidance: got"):
+            sample_embeddings(small_generator, text, noise_sources([1]), **bad)

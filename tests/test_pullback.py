@@ -6,7 +6,7 @@ import torch
 from miniature_checkers import BUILDERS
 from PIL import Image
 
-from creativelib.pullback import AlternatingRule, SumRule, Verdict, YesNoChecker, anchor_threshold, load_checker
+from creativelib.pullback import AlternatingRule, SumRule, Verdict, YesNoChecker, anchor_threshold, load_checker, run_threshold
 
 IMAGE = Image.effect_noise((48, 32), 60)
 
@@ -86,26 +86,63 @@ def test_missing_checker_is_one_sentence(monkeypatch, tmp_path):
         load_checker("pocket")
 
 
-def test_calibration_lets_plain_pictures_pass_and_never_gets_stricter(monkeypatch, checker):
-    answers = iter([0.2, 0.3, 0.4, 0.9] * 2)
-    monkeypatch.setattr(YesNoChecker, "check", lambda self, image, subject: Verdict(True, next(answers)))
-    pictures = [IMAGE] * 4
-    assert checker.calibrated(pictures, "vehicle", group=1).threshold == pytest.approx(0.2)
-    assert checker.calibrated(pictures, "vehicle", share=0.01, group=1).threshold == 0.5
-    with pytest.raises(ValueError, match="^images, share, group: got 0 images"):
+class Answers:
+    """Stands in for ``YesNoChecker.check``: gives these probabilities one after the other, again and again."""
+
+    def __init__(self, monkeypatch, probabilities):
+        self.probabilities, self.asked = list(probabilities), 0
+        monkeypatch.setattr(YesNoChecker, "check", self.check)
+
+    def check(self, image, subject):
+        self.asked += 1
+        return Verdict(True, self.probabilities[(self.asked - 1) % len(self.probabilities)])
+
+
+def test_calibration_never_gets_stricter(monkeypatch, checker):
+    Answers(monkeypatch, [0.7, 0.8, 0.9])
+    assert checker.calibrated([IMAGE] * 33, "vehicle").threshold == 0.5
+    Answers(monkeypatch, [0.2, 0.3, 0.4, 0.9])
+    assert checker.calibrated([IMAGE] * 32, "vehicle", group=1, checks=1).threshold == pytest.approx(0.2)
+    assert checker.calibrated([IMAGE] * 32, "vehicle", share=0.01, group=1, checks=1).threshold == 0.5
+
+
+def survivors(answers, threshold, checks, group=4, runs=2000):
+    """Share of runs of an unchanged model that pass all checks."""
+    drawn = np.random.default_rng(1).choice(answers, (runs, checks, group))
+    return float((drawn.mean(2).min(1) >= threshold).mean())
+
+
+@pytest.mark.parametrize("checks", [1, 8, 40])
+def test_the_threshold_is_for_a_run_and_not_for_a_check(checks):
+    """Answers as the shipped checker gives them to plain aliens: a fifth of them doubted, one in twenty refused."""
+    source = np.random.default_rng(0)
+    plain = np.concatenate([source.uniform(0.02, 0.2, 250), source.uniform(0.2, 0.5, 750), source.uniform(0.5, 0.95, 4000)])
+    shares = [
+        survivors(plain, run_threshold(torch.from_numpy(source.choice(plain, 64)), checks=checks), checks) for _ in range(12)
+    ]
+    assert 0.92 < np.mean(shares) < 0.985 and min(shares) > 0.7
+    for_one = run_threshold(torch.from_numpy(source.choice(plain, 64)), checks=1)
+    assert checks < 40 or survivors(plain, for_one, 40) < 0.5
+
+
+def test_calibration_takes_enough_pictures_and_answers_that_are_numbers(monkeypatch, checker):
+    Answers(monkeypatch, [0.6])
+    with pytest.warns(UserWarning, match="^images: a threshold from 16 pictures is not sure; give 64"):
+        checker.calibrated([IMAGE] * 16, "vehicle")
+    with pytest.raises(ValueError, match="^images, share: got 0 images"):
         checker.calibrated([], "vehicle")
-    with pytest.raises(ValueError, match="and 0; give"):
-        checker.calibrated(pictures, "vehicle", group=0)
+    for name in ("group", "checks"):
+        with pytest.raises(ValueError, match=f"^{name}: got 0; give a whole number of at least 1"):
+            checker.calibrated([IMAGE] * 32, "vehicle", **{name: 0})
+    Answers(monkeypatch, [0.6, float("nan")])
+    with pytest.raises(ValueError, match="^images: the checker answers 16 of 32 plain pictures with no number"):
+        checker.calibrated([IMAGE] * 32, "vehicle")
 
 
-def test_calibration_is_for_the_mean_that_a_check_compares(monkeypatch, checker):
-    """Of plain pictures that split into clear and doubted ones, single answers would let everything pass."""
-    split = [0.02] * 10 + [0.9] * 22
-    answers = iter(split * 2)
-    monkeypatch.setattr(YesNoChecker, "check", lambda self, image, subject: Verdict(True, next(answers)))
-    single = checker.calibrated([IMAGE] * 32, "vehicle", group=1).threshold
-    threshold = checker.calibrated([IMAGE] * 32, "vehicle", group=4).threshold
-    assert single == pytest.approx(0.02)
-    generator = np.random.default_rng(1)
-    means = np.array([generator.choice(split, 4, replace=False).mean() for _ in range(4000)])
-    assert 0.2 < threshold < 0.5 and (means >= threshold - 1e-6).mean() > 0.93
+def test_a_checker_says_which_it_is(checker_folder, monkeypatch):
+    one, other = load_checker(checker_folder, device="cpu"), load_checker(checker_folder, device="cpu", threshold=0.4)
+    assert one.settings["weights"].startswith("sha256:") and one.settings["name"] == checker_folder.name
+    assert one.settings | {"threshold": 0.4} == other.settings
+    Answers(monkeypatch, [0.3])
+    calibrated = one.calibrated([IMAGE] * 32, "vehicle")
+    assert calibrated.settings == one.settings | {"threshold": pytest.approx(0.3)}

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from creativelib.directions import NegativeCluster
-from creativelib.generator import positive_prompt
-from creativelib.prior_sampling import sample_prior
-from creativelib.pullback import AlternatingRule, SumRule, Verdict
+from creativelib.generator import load_generator, positive_prompt
+from creativelib.prior_sampling import noise_sources, sample_embeddings, sample_prior
+from creativelib.pullback import AlternatingRule, SumRule, Verdict, anchor_threshold
 from creativelib.run import CreativeRun
-from creativelib.spaces import make_space
+from creativelib.spaces import SPACES, make_space
 from creativelib.storage import read_tensors, write_tensors
 from creativelib.typicality import TypicalityModel
 
@@ -94,9 +94,56 @@ def test_a_held_sample_is_pulled_back_after_a_long_push(make, space):
     assert held[-1] > held[0] and sum(held[5:]) > sum(held[:5])  # a step of AdamW may overshoot a little
 
 
-def test_default_rule_is_the_alternating_one(make):
-    rule = make(rule=None).rule
-    assert isinstance(rule, AlternatingRule) and 0 < rule.threshold < 2
+def test_the_default_rule_lets_99_of_100_plain_samples_pass(make, small_generator, typicality):
+    """Of the model's own samples: the Gaussian's lie elsewhere, and would say something else."""
+    rule, text = make(rule=None).rule, make().text_embedding
+    assert isinstance(rule, AlternatingRule)
+    drawn = sample_prior(small_generator, positive_prompt("vehicle"), n=2000, seed=9, progress=False).embeddings
+    losses = 1 - torch.nn.functional.cosine_similarity(drawn, text)
+    assert 0.98 < float((losses <= rule.threshold).float().mean()) < 0.998
+    gaussian = anchor_threshold(typicality.sample(1000, torch.Generator().manual_seed(0)), text)
+    assert abs(rule.threshold - gaussian) > 1e-3
+    assert make(rule=None, guidance=1.0).rule.threshold != rule.threshold
+
+
+def test_the_default_is_the_frozen_models_own_in_every_space(small_generator, typicality):
+    """Of an adjective token not even step 0 is."""
+    text = small_generator.encode_text(positive_prompt("vehicle"))
+    with torch.no_grad():
+        expected = sample_embeddings(small_generator, text, noise_sources([1, 2]))
+    for name in SPACES:
+        run = CreativeRun(
+            small_generator, "vehicle", make_space(name, small_generator, "vehicle"), typicality, rule=SumRule(0.0)
+        )
+        run.run(1, progress=False)
+        assert torch.equal(run.default([1, 2]), expected)
+        assert torch.allclose(run.sample([1, 2], 0), expected) == (name not in ("adjective-token", "embedding"))
+
+
+def test_parts_that_do_not_belong_together_are_refused(small_generator, miniature_folders, typicality):
+    def space(subject="vehicle", generator=small_generator):
+        return make_space("subject-token", generator, subject)
+
+    def build(subject="vehicle", generator=small_generator, of=None, typical=typicality):
+        return CreativeRun(generator, subject, of or space(), typical, rule=SumRule(0.0))
+
+    with pytest.raises(ValueError, match="^space: it is one of 'vehicle', not of 'fruit'"):
+        build("fruit")
+    with pytest.raises(ValueError, match="^typicality: the prompt of its baseline is '.*a vehicle.*', not '.*a fruit"):
+        build("fruit", of=space("fruit"))
+    with pytest.raises(ValueError, match="^subject: got ''"):
+        build("")
+    other = load_generator(miniature_folders["2.1"], device="cpu")
+    with pytest.raises(ValueError, match="^space: it belongs to another generator"):
+        build(generator=other)
+    for typical, message in (
+        (typicality, "the model of its baseline is '2.2', not '2.1'"),
+        (TypicalityModel.fit(torch.randn(30, 16), dims=3), "it is of embeddings of width 16, the generator's have 24"),
+        (TypicalityModel.fit(torch.randn(30, 24), dims=3, provenance={"weights": "sha256:0"}), "the weights of its baseline"),
+    ):
+        with pytest.raises(ValueError, match=f"^typicality: {message}"):
+            build(generator=other, of=space(generator=other), typical=typical)
+    assert build(" a vehicle ").subject == " a vehicle "  # the same words
 
 
 def test_a_no_ends_the_run_and_keeps_the_last_accepted_snapshot(make):
@@ -110,6 +157,56 @@ def test_a_no_ends_the_run_and_keeps_the_last_accepted_snapshot(make):
 
 def test_the_checker_is_asked_at_the_end_too(make):
     run = make(checker=Checker(patience=0), check_every=25).run(3, progress=False)
+    assert (run.stopped, run.steps, run.result_step) == ("checker", 3, 0)
+
+
+@pytest.mark.parametrize("drive", ["run", "iterate"])
+def test_the_checker_is_asked_where_a_target_ends_the_run(make, drive):
+    target = make().step()["surprise"] - 5
+    for patience, expected in ((0, ("checker", 0)), (10, ("target", 10))):
+        checker = Checker(patience)
+        run = make(target=target, checker=checker, check_images=1)
+        run.run(30, progress=False) if drive == "run" else list(run.iterate(30))
+        assert (run.stopped, run.result_step) == expected and run.steps == 10 and len(checker.seen) == 1
+
+
+def test_the_checker_is_asked_where_the_loss_ends_the_run(make):
+    for patience, result in ((0, 0), (10, 2)):
+        run = make(checker=Checker(patience), check_images=1)
+        run.run(2, progress=False) if patience else list(zip(range(2), run.iterate(3), strict=False))
+        run.rule = lambda creative, anchor: (creative * float("nan"), "sum", False)
+        run.run(5, progress=False)
+        assert (run.stopped, run.steps, run.result_step) == ("not finite", 2, result)
+
+
+def test_samples_that_are_not_finite_are_not_drawn_and_not_accepted(make, monkeypatch):
+    run = make(checker=Checker(), check_every=2).run(2, progress=False)
+    sample = run.space.sample
+    monkeypatch.setattr(
+        run.space, "sample", lambda seeds, **options: sample(seeds, **options) * (1 if len(seeds) == 1 else torch.inf)
+    )
+    run.run(4, progress=False)
+    assert (run.stopped, run.steps, run.result_step) == ("not finite", 4, 2)
+
+
+def test_a_run_that_has_ended_takes_no_further_step(make):
+    run = make(checker=Checker(patience=0), check_every=2, check_images=1).run(9, progress=False)
+    before = run.space.state_dict()
+    with pytest.raises(RuntimeError, match=r"^step: the run has ended \(checker\)"):
+        run.step()
+    assert run.steps == 2 and all(torch.equal(before[name], tensor) for name, tensor in run.space.state_dict().items())
+
+
+def test_an_interrupted_check_is_made_up_for(make, tmp_path):
+    class Interrupted(Checker):
+        def check(self, image, subject):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make(checker=Interrupted(), check_every=3).run(9, progress=False, folder=tmp_path)
+    refusing = Checker(patience=0)
+    refusing.__class__.__name__ = "Interrupted"  # the same checker, by name
+    run = make(checker=refusing, check_every=3).run(9, progress=False, folder=tmp_path)
     assert (run.stopped, run.steps, run.result_step) == ("checker", 3, 0)
 
 

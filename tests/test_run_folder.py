@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 import subprocess
 import sys
 import warnings
@@ -10,13 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from creativelib import run as run_module
-from creativelib import storage
+from creativelib import snapshots, storage
 from creativelib.directions import NegativeCluster
-from creativelib.generator import positive_prompt
-from creativelib.prior_sampling import sample_prior
-from creativelib.pullback import AlternatingRule, SumRule, Verdict
+from creativelib.generator import load_generator, positive_prompt
+from creativelib.prior_sampling import noise_sources, sample_embeddings, sample_prior
+from creativelib.pullback import AlternatingRule, SumRule, Verdict, load_checker
 from creativelib.run import CreativeRun
 from creativelib.run_folder import FolderInUse, find_run, hold
 from creativelib.spaces import make_space
@@ -360,3 +362,100 @@ def test_other_versions_warn_and_other_weights_are_refused(make, small_generator
     monkeypatch.setitem(small_generator.__dict__, "weights", {"prior": "sha256:other", "decoder": "sha256:other"})
     with pytest.raises(ValueError, match="was made with other weights: prior is 'sha256:[0-9a-f]+', not 'sha256:other'"):
         CreativeRun.load(tmp_path, generator=small_generator)
+
+
+def test_settings_tell_apart_what_changes_a_run(small_generator, typicality, checker_folder, tmp_path):
+    """What was not in the settings could be changed under a run that goes on."""
+
+    def build(space="lora", threshold=0.5, **options):
+        made = make_space(space, small_generator, "vehicle", **options)
+        checker = load_checker(checker_folder, device="cpu", threshold=threshold)
+        return CreativeRun(small_generator, "vehicle", made, typicality, rule=SumRule(0.0), checker=checker)
+
+    run = build("lora", rank=2)
+    run.save(tmp_path / "lora")
+    for other, message in (
+        (build("lora", rank=3), "space_options.rank is 2, not 3"),
+        (build("lora", rank=2, threshold=0.4), "checker.threshold is 0.5, not 0.4"),
+        (build("adjective-token"), "space is 'lora', not 'adjective-token'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            other.resume(tmp_path / "lora")
+    build("adjective-token", adjective="red").save(tmp_path / "red")
+    with pytest.raises(ValueError, match="space_options.adjective is 'red', not 'creative'"):
+        build("adjective-token").resume(tmp_path / "red")
+    for part in ("prior", "decoder"):
+        assert run.settings["weights"][part].startswith("sha256:")
+    assert run.settings["checker"]["weights"].startswith("sha256:") and run.settings["versions"]["torch"] == "2.13.0"
+    assert (run.settings["dtype"], run.settings["device"]) == ("float32", "cpu")
+    assert run.settings["decoder"] == {"steps": 2, "guidance": 4.0, "image_size": 32}
+    assert json.loads((tmp_path / "lora" / "run.json").read_text())["settings"] == run.settings
+
+
+def test_other_weights_of_the_same_name_are_other_weights(miniature_folders, tmp_path):
+    folder = tmp_path / "2.2"
+    shutil.copytree(miniature_folders["2.2"], folder)
+    one, path = load_generator(folder, device="cpu"), folder / "decoder" / "movq" / "config.json"
+    copy = load_generator(miniature_folders["2.2"], device="cpu")
+    assert one.name == copy.name and one.weights == copy.weights
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))  # a checkout under Windows
+    assert load_generator(folder, device="cpu").weights == one.weights
+    tensors = load_file(weights := folder / "prior" / "prior" / "diffusion_pytorch_model.safetensors")
+    save_file({name: tensor + 1e-3 for name, tensor in tensors.items()}, weights)
+    other = load_generator(folder, device="cpu")
+    assert other.weights["prior"] != one.weights["prior"] and other.weights["decoder"] == one.weights["decoder"]
+    assert other.name == one.name
+
+
+def test_the_adapters_of_a_run_are_exported(make, miniature_folders, tmp_path):
+    run = make(learning_rate=1e-2, snapshot_every=2).run(4, progress=False, folder=tmp_path)
+    loaded, fresh = CreativeRun.load(tmp_path, generator=run.generator), load_generator(miniature_folders["2.2"], device="cpu")
+    fresh.prior.load_lora_adapter(str(loaded.export_lora(tmp_path / "lora", step=2)), prefix=None)
+    with torch.no_grad():
+        found = sample_embeddings(fresh, fresh.encode_text(positive_prompt("vehicle")), noise_sources([1, 2]))
+    torch.testing.assert_close(found, run.sample([1, 2], 2), rtol=1e-4, atol=1e-5)
+    assert (found - run.sample([1, 2], 4)).abs().max() > 1e-3
+    with pytest.raises(ValueError, match="^space: 'subject-token' has no LoRA to export"):
+        make("subject-token").export_lora(tmp_path / "lora")
+
+
+@pytest.mark.parametrize("scale", [10])  # 1 is the published size: 13.1 MB a copy; a tenth of it is quicker
+def test_a_long_run_stays_light(make, disk, monkeypatch, tmp_path, scale):
+    """1,000 steps of the adapters of a published prior, 3.28 million numbers: at most 0.9 GB are written in all."""
+    run = make(checker=Checker(0.9), snapshot_every=10, check_every=25)
+    numbers = 3_280_000 // scale
+    parameter = torch.nn.Parameter(torch.randn(numbers))
+    monkeypatch.setattr(run.space, "_parameters", {"adapters": parameter})
+    monkeypatch.setattr(run_module, "STATE_BYTES", run_module.STATE_BYTES // scale)
+    monkeypatch.setattr("creativelib.snapshots.IN_MEMORY", snapshots.IN_MEMORY // scale)
+    run.snapshots = snapshots.Snapshots()
+    run.snapshots.keep(0, run.space.state_dict())
+    moments = {name: torch.zeros(numbers) for name in ("exp_avg", "exp_avg_sq")} | {"step": torch.tensor(0.0)}
+    most = 0
+
+    def step():  # what a step leaves behind, without its hour of computing
+        for kind in ("creative", "anchor"):
+            run.optimizer(kind).state[parameter] = moments
+        with torch.no_grad():
+            parameter[:10] += 1e-3
+        run.history.append(
+            {"step": run.steps, "kind": "creative", "surprise": 1.0, "anchor_cosine": 0.5, "held": False, "check": None}
+        )
+        if run.steps % run.snapshot_every == 0:
+            run.keep_snapshot()
+        if run.steps % run.check_every == 0:
+            run.history[-1]["check"] = 0.9
+            run._accept()
+        nonlocal most
+        most = max(most, sum(map(snapshots.size, run.snapshots._memory.values())))
+        return run.history[-1]
+
+    run.step = step
+    run.run(1000, progress=False, folder=tmp_path)
+    on_disk = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+    assert disk.written * scale < 0.9e9 and on_disk * scale < 0.9e9
+    assert most * scale < 60e6
+    assert list(run.snapshots) == list(range(0, 1001, 10)) and run.result_step == 1000
+    error = (run.snapshots[1000]["adapters"] - parameter.detach()).abs().max()
+    assert 0 < error < 3e-3  # half precision for looking
+    assert torch.equal(read_tensors(tmp_path / "run")[0]["now/adapters"], parameter.detach())  # full for going on

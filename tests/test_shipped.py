@@ -19,7 +19,7 @@ from creativelib.pocket import autoencoder, model_card
 from creativelib.pocket.measured import weights_of
 from creativelib.pocket.train import check_sizes
 from creativelib.prior_sampling import sample_prior
-from creativelib.pullback import load_checker
+from creativelib.pullback import SumRule, load_checker
 from creativelib.run import CreativeRun
 from creativelib.spaces import make_space
 from creativelib.storage import data_folder
@@ -154,6 +154,27 @@ def test_a_run_raises_the_surprise_and_keeps_the_subject(generator):
     assert typicality.surprise(after).mean() > typicality.surprise(before).mean() + 5
     text = run.text_embedding
     assert functional.cosine_similarity(after, text).mean() > functional.cosine_similarity(before, text).mean() - 0.25
+
+
+@pytest.mark.parametrize("subject", ["flying saucer", "fire truck", "dragon fruit"])
+def test_subjects_of_several_words_start_at_the_model_itself(generator, subject):
+    """With one token for all pieces, the mean of their rows, they started 40 to 80 nats away."""
+    prompt, seeds = positive_prompt(subject), list(range(32))
+    typicality = TypicalityModel.fit(sample_prior(generator, prompt, n=300, progress=False).embeddings)
+    space = make_space("subject-token", generator, subject)
+    run = CreativeRun(generator, subject, space, typicality, rule=SumRule(0.0))
+    assert len(generator.word_embeddings(subject)) > 1
+    assert torch.equal(typicality.surprise(run.sample(seeds, 0)), typicality.surprise(run.default(seeds)))
+
+
+def test_the_anchor_threshold_is_that_of_the_handbags_themselves(generator):
+    """99 of 100 pass; under the threshold that samples of the Gaussian gave, 0.574, each of them did."""
+    drawn = sample_prior(generator, positive_prompt("handbag"), n=1000, seed=5, progress=False).embeddings
+    space = make_space("subject-token", generator, "handbag")
+    run = CreativeRun(generator, "handbag", space, TypicalityModel.fit(drawn))
+    losses = 1 - functional.cosine_similarity(drawn, run.text_embedding)
+    assert 0.98 <= float((losses <= run.rule.threshold).float().mean()) <= 0.999
+    assert 0.50 < run.rule.threshold < 0.54
 
 
 def test_the_model_card_says_what_was_measured():

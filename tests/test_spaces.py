@@ -1,9 +1,11 @@
 """Conceptual spaces start at the model itself, are searched by gradient, and leave the generator bit-identical."""
 
+import re
+
 import pytest
 import torch
 
-from creativelib.generator import positive_prompt
+from creativelib.generator import load_generator, positive_prompt
 from creativelib.prior_sampling import noise_sources, sample_embeddings
 from creativelib.spaces import SPACES, make_space
 
@@ -94,15 +96,100 @@ def test_two_spaces_on_one_generator_do_not_mix(small_generator):
     torch.testing.assert_close(fresh.sample(SEEDS).detach(), plain(small_generator))
 
 
-def test_subject_token_starts_as_the_mean_of_the_pieces(generator):
-    space = make_space("subject-token", generator, "dragon")
-    assert torch.equal(space.state_dict()["token"], generator.word_embedding("dragon"))
+@pytest.mark.parametrize("name", ["subject-token", "lora+subject-token"])
+@pytest.mark.parametrize("subject", ["flying saucer", "dragon", "an alien", "the 3-D fruit"])
+def test_a_subject_of_several_pieces_starts_at_the_model_itself_too(generator, name, subject):
+    """One token for each piece; one for all, the mean of their rows, is another word."""
+    space, text = make_space(name, generator, subject), generator.encode_text(positive_prompt(subject))
+    noun = re.sub("^(an|the) ", "", subject)
+    pieces = generator.tokenizer(noun, add_special_tokens=False).input_ids
+    assert len(pieces) > 1 or noun == "alien"
+    assert space.state_dict()["token"].shape == (len(pieces), generator.text_encoder.config.hidden_size)
+    condition = space.condition()
+    assert torch.equal(condition.hidden_states, text.hidden_states) and torch.equal(condition.mask, text.mask)
+    assert torch.equal(condition.text_embedding, text.text_embedding)
+    with torch.no_grad():
+        assert torch.equal(space.sample(SEEDS), sample_embeddings(generator, text, noise_sources(SEEDS)))
 
 
-def test_adjective_token_stands_before_the_subject(generator):
-    space = make_space("adjective-token", generator, "vehicle")
-    expected = generator.encode_text("Professional high-quality photo of a creative vehicle. photorealistic, 4k, HQ.")
-    torch.testing.assert_close(space.condition().hidden_states, expected.hidden_states)
+def test_every_piece_is_searched(small_generator):
+    space = make_space("subject-token", small_generator, "flying saucer")
+    before = space.state_dict()["token"]
+    descend(space)
+    assert ((space.state_dict()["token"] - before).abs().amax(1) > 1e-3).all()
+
+
+def test_adjective_tokens_stand_before_the_subject(generator):
+    for subject, adjective, words in (
+        ("vehicle", "creative", "a creative vehicle"),
+        ("fruit", "awe-inspiring", "an awe-inspiring fruit"),
+        ("an alien", "creative", "a creative alien"),
+        ("the moon", "creative", "the creative moon"),
+    ):
+        space = make_space("adjective-token", generator, subject, adjective=adjective)
+        expected = generator.encode_text(f"Professional high-quality photo of {words}. photorealistic, 4k, HQ.")
+        assert torch.equal(space.condition().hidden_states, expected.hidden_states)
+        assert space.options == {"adjective": adjective}
+
+
+def test_words_that_melt_into_the_prompt_are_refused(small_generator):
+    with pytest.raises(ValueError, match="^subject: got 'a.b.', whose end the tokenizer reads together with what follows"):
+        make_space("subject-token", small_generator, "a a.b.")
+
+
+def test_a_block_may_stand_in_a_block(small_generator):
+    """Of the same space, also hidden in its sample, or of another: what was there before is there again afterwards."""
+    outer, inner = (make_space("lora", small_generator, "vehicle", seed=seed) for seed in (0, 1))
+    descend(outer)
+    descend(inner)
+
+    def sample():
+        with torch.no_grad():
+            text = small_generator.encode_text(positive_prompt("vehicle"))
+            return sample_embeddings(small_generator, text, noise_sources(SEEDS))
+
+    alone = []
+    for space in (outer, inner):
+        with space:
+            alone.append(sample())
+    with outer:
+        outer.sample(SEEDS)
+        assert torch.equal(sample(), alone[0])
+        with inner:
+            assert torch.equal(sample(), alone[1])
+        assert torch.equal(sample(), alone[0])
+        with pytest.raises(RuntimeError), inner:
+            raise RuntimeError
+        assert torch.equal(sample(), alone[0])
+    assert torch.equal(sample(), plain(small_generator))
+
+
+def test_a_token_of_an_earlier_version_is_read(small_generator):
+    space = make_space("subject-token", small_generator, "vehicle")
+    space.load_state_dict({"token": torch.full((16,), 0.5)})
+    assert torch.equal(space.state_dict()["token"], torch.full((1, 16), 0.5))
+    with pytest.raises(ValueError, match="^state: got 1 tensors"):
+        make_space("subject-token", small_generator, "dragon").load_state_dict({"token": torch.full((16,), 0.5)})
+
+
+@pytest.mark.parametrize("name", ["lora", "lora+subject-token"])
+def test_diffusers_loads_what_is_exported(miniature_folders, name, tmp_path):
+    """In a fresh prior, through diffusers' own loader and pipeline, without anything of ours."""
+    ours, theirs = (load_generator(miniature_folders["2.2"], device="cpu") for _ in range(2))
+    space = make_space(name, ours, "vehicle", rank=3)
+    descend(space)
+    theirs.prior.load_lora_adapter(str(space.export(tmp_path / "vehicle-4.5")), prefix=None)
+    with space:
+        expected = plain(ours)
+    found = theirs.prior_pipeline(
+        positive_prompt("vehicle"),
+        num_images_per_prompt=3,
+        num_inference_steps=3,
+        guidance_scale=2.0,
+        generator=noise_sources(SEEDS),
+    ).image_embeds
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+    assert (expected - plain(ours)).abs().max() > 1e-2
 
 
 def test_embedding_space_ignores_the_noise(small_generator):
@@ -132,3 +219,8 @@ def test_bad_arguments_are_named(small_generator):
         make_space("lora", small_generator, "")
     with pytest.raises(ValueError, match="^rank: got 0"):
         make_space("lora", small_generator, "vehicle", rank=0)
+    for adjective in ("", " ", "!", None):
+        with pytest.raises(ValueError, match="^adjective: got"):
+            make_space("adjective-token", small_generator, "vehicle", adjective=adjective)
+    with pytest.raises(ValueError, match="^seed: got -1; give a whole number from 0 to"):
+        make_space("lora", small_generator, "vehicle", seed=-1)

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2, multivariate_normal
+from sklearn.decomposition import PCA
 
 from creativelib.storage import read_tensors, write_tensors
 from creativelib.typicality import TypicalityModel, checked_embeddings
@@ -187,3 +188,16 @@ def test_shapes_and_finiteness(dims, extra, width, count):
     for method in (model.log_prob, model.mahalanobis_squared, model.tail_probability, model.residual_energy):
         values = method(points)
         assert values.shape == (count,) and bool(torch.isfinite(values).all())
+
+
+def test_dims_of_numpy_and_the_fit_through_the_covariance():
+    """The same as through the embeddings themselves, also where the mean is far from zero; and a mean that cancels nothing."""
+    for offset in (0.0, 1e6):
+        data = cloud() + offset
+        fast, slow = TypicalityModel.fit(data, dims=np.int64(5)), PCA(5, svd_solver="full").fit(data.double().numpy())
+        np.testing.assert_allclose(fast.variances, slow.explained_variance_, rtol=1e-8)
+        np.testing.assert_allclose(np.abs(fast.components.numpy() @ slow.components_.T), np.eye(5), atol=1e-6)
+        np.testing.assert_allclose(fast.mean, slow.mean_)
+        assert type(fast.dims) is int
+    with pytest.raises(ValueError, match=r"^dims: got 99; give a whole number from 1 to 12 \(the width of an embedding\)"):
+        TypicalityModel.fit(cloud(), dims=99)

@@ -174,3 +174,12 @@ def test_shapes_and_finiteness(dims, extra, count, mixed):
     model = MixtureTypicality.fit(data, dims, parts=1) if mixed else KDETypicality.fit(data, dims)
     values = model.log_prob(cloud(count, seed=1))
     assert values.shape == (count,) and bool(torch.isfinite(values).all())
+
+
+def test_own_samples_are_drawn_once(model, monkeypatch):
+    drawn, draw = [], type(model)._draw
+    monkeypatch.setattr(type(model), "_draw", lambda self, n, source: (drawn.append(n), draw(self, n, source))[1])
+    fresh = type(model).fit(cloud(), dims=3)
+    points = cloud(5, seed=1)
+    assert torch.equal(fresh.tail_probability(points), fresh.tail_probability(points))
+    assert fresh.expected_surprise() == fresh.expected_surprise() and len(drawn) == 1
