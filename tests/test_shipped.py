@@ -168,13 +168,12 @@ def test_subjects_of_several_words_start_at_the_model_itself(generator, subject)
 
 
 def test_the_anchor_threshold_is_that_of_the_handbags_themselves(generator):
-    """99 of 100 pass; under the threshold that samples of the Gaussian gave, 0.574, each of them did."""
+    """99 of 100 pass. Samples of the Gaussian gave a threshold that each of them passed by far."""
     drawn = sample_prior(generator, positive_prompt("handbag"), n=1000, seed=5, progress=False).embeddings
     space = make_space("subject-token", generator, "handbag")
     run = CreativeRun(generator, "handbag", space, TypicalityModel.fit(drawn))
     losses = 1 - functional.cosine_similarity(drawn, run.text_embedding)
     assert 0.98 <= float((losses <= run.rule.threshold).float().mean()) <= 0.999
-    assert 0.50 < run.rule.threshold < 0.54
 
 
 def test_the_model_card_says_what_was_measured():
