@@ -15,9 +15,8 @@ The state is renamed into place last, so it decides: what is younger than it is 
 import json
 import math
 import os
-import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import torch
@@ -80,8 +79,12 @@ def remove_run(folder: Path) -> None:
         for suffix in (".safetensors", ".json"):
             (folder / f"{name}{suffix}").unlink(missing_ok=True)
     (folder / "history.jsonl").unlink(missing_ok=True)
-    for name in ("snapshots", "clusters"):
-        shutil.rmtree(folder / name, ignore_errors=True)
+    for place in (folder / "snapshots", folder / "clusters"):
+        for path in place.glob("*"):
+            if path.stem.isdigit() and path.suffix in (".safetensors", ".json"):
+                path.unlink()
+        with suppress(OSError):  # it is not there, or holds what is somebody else's
+            place.rmdir()
     clear_temporaries(folder, older=0)
     sync(folder)
 

@@ -87,10 +87,13 @@ def test_a_run_of_other_settings_is_neither_replaced_nor_mixed(make, tmp_path):
 def test_force_replaces_the_run_and_nothing_else(make, tmp_path):
     make(seed=1, snapshot_every=1).run(5, progress=False, folder=tmp_path)
     (tmp_path / "before_after.png").write_text("a picture")
+    (tmp_path / "clusters").mkdir(exist_ok=True)
+    (tmp_path / "clusters/mine.png").write_text("another")
     second = make(seed=2).run(2, progress=False, folder=tmp_path, force=True)
     assert alike(CreativeRun.load(tmp_path, generator=second.generator), second)
     assert sorted(path.name for path in (tmp_path / "snapshots").iterdir()) == ["000000.safetensors", "000002.safetensors"]
     assert (tmp_path / "before_after.png").read_text() == "a picture"
+    assert (tmp_path / "clusters/mine.png").read_text() == "another"
 
 
 def test_the_same_settings_go_on_where_the_folder_is(make, tmp_path):
