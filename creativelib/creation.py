@@ -6,6 +6,7 @@ to the same request again by going on, and to another one by a refusal that name
 
 import copy
 import io
+import math
 from functools import cached_property
 from pathlib import Path
 
@@ -162,7 +163,7 @@ class Studio:
         if key not in self._checkers:
             checker, count = self.checker(request.checker), min(CALIBRATION_IMAGES, len(baseline.embeddings))
             plain = self.generator.decode(baseline.embeddings[:count], prompt=prompt, seed=request.baseline_seed)
-            self._checkers[key] = checker.calibrated(plain, request.subject)
+            self._checkers[key] = checker.calibrated(plain, request.subject, checks=math.ceil(steps / CHECK_EVERY))
         return self._checkers[key]
 
     def cluster(self, where: Path, typicality: TypicalityModel, request: Request) -> NegativeCluster:

@@ -260,7 +260,7 @@ def test_the_checker_is_calibrated_on_enough_pictures_and_keeps_its_threshold(ar
 
     monkeypatch.setattr(YesNoChecker, "calibrated", calibrated)
     assert cli.main([*arguments, "vehicle", "--checker", str(checker_folder)]) == 0
-    assert asked == {"images": min(80, creation.CALIBRATION_IMAGES), "subject": "vehicle"}
+    assert asked == {"images": min(80, creation.CALIBRATION_IMAGES), "subject": "vehicle", "checks": 1}
     assert creation.CALIBRATION_IMAGES >= 30 and settings(out)["checker"]["threshold"] == 1e-6
     monkeypatch.setattr(YesNoChecker, "calibrated", None)  # a run keeps its threshold
     arguments[arguments.index("--steps") + 1] = "5"
