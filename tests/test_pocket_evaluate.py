@@ -331,7 +331,8 @@ def test_the_set_comes_back_from_its_files_pixel_by_pixel(corpus_folder, tmp_pat
 def test_the_finish_is_compared_with_the_very_pictures_that_it_traced(corpus_folder, tmp_path):
     one = of(corpus_folder, tmp_path, Amounts(finished=2))
     one.__dict__["judge"] = ColourJudge()
-    blue = np.stack([picture(0, (0, 0, 220)), picture(1, (0, 0, 220)), picture(2)])
+    fields = (np.indices((128, 128)) // 16).sum(0) % 2  # wider than what tracing takes for a speck
+    blue = np.stack([np.where(fields[..., None], 255, fill).astype(np.uint8) for fill in 2 * [(0, 0, 220)] + [(200, 30, 30)]])
     for noun, judged in (
         ("vehicle", [True, True, False]),
         ("fruit", [True, False, False]),
@@ -340,7 +341,8 @@ def test_the_finish_is_compared_with_the_very_pictures_that_it_traced(corpus_fol
     figures = evaluate_finish.measure_finish(one)
     assert figures["pictures"] == 4 and figures["judge_raw"] == 0.75 and figures["judge_traced"] == 0.5
     assert figures["judge_points"] == pytest.approx(-25) and 0.1 < figures["kilobytes"] < 50 and figures["seconds"] > 0
-    assert 0.5 < figures["sharpness"] < 1.5
+    real = one.images[sorted({row for noun in one.subjects for row in one.rows(noun)})]
+    assert 0.5 < figures["sharpness"] / drawing.sharpness(np.concatenate([blue[:2], blue[:2]]), real) < 1.5
 
 
 # --- all of it ----------------------------------------------------------------------------------------------------------
