@@ -94,7 +94,8 @@ def test_a_wrong_checked_output_turns_the_notebook_check_red(tmp_path):
     assert result.returncode == 1 and "1 failed, 1 passed" in result.stdout and "another prompt" in result.stdout
 
 
-def test_executed_notebooks_are_kept_without_widgets_and_only_if_they_ran(tmp_path):
+def test_executed_notebooks_are_kept_without_widgets_and_only_if_they_ran(tmp_path, monkeypatch):
+    monkeypatch.delenv("CREATIVELIB_QUICK", raising=False)  # outputs of short settings are refused
     cells = ["from tqdm.auto import tqdm\nfor _ in tqdm(range(3), leave=False):\n    pass\nprint('done')"]
     for name, cell in (("01_good", cells[0]), ("02_bad", "1 / 0"), ("other", "print(1)")):
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])

@@ -1,6 +1,7 @@
 """Stimuli: three pictures of each run under blinded ids, repeatable, with checks among them; what is handed out says
 nothing."""
 
+import io
 import json
 import subprocess
 import sys
@@ -76,7 +77,8 @@ def test_the_default_is_the_frozen_models_own(searches, stimuli):
     plain = searches.pictures(0, [0])[0]
     untouched = searches._runs[0].default([searches._runs[0].seed])
     assert plain.surprise == pytest.approx(float(searches.scene.typicality.surprise(untouched)), rel=1e-4)
-    assert plain.id == stimuli[0].id
+    one, other = (np.asarray(Image.open(io.BytesIO(stimulus.png))).astype(int) for stimulus in (plain, stimuli[0]))
+    assert np.abs(one - other).max() <= 2  # drawn alone and among others: float noise
 
 
 def test_the_paper_s_anchor_stands_first_where_it_is_wanted(small_generator):
