@@ -3,7 +3,9 @@
 Judge, checker, metrics and the method see the picture as it was decoded; a figure that shows traced ones says so.
 """
 
+import dataclasses
 import io
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from creativelib.storage import replace
 
 SIDE = 512  # pixels of a finished picture
+COARSER = 4  # times that a document is made shorter before it is kept as it is
 CAPTION = "pictures are traced for display"
 WHITE = np.array([100.0, 0, 0])  # paper, in CIE Lab
 # sRGB (IEC 61966-2-1) to linear light; that to XYZ over its white D65
@@ -37,6 +40,8 @@ class Tracing:
         apart: colours nearer than this become one (Delta E). paper: colours nearer than this to white become white.
         speck: islands of less than its square, in enlarged pixels, are left out. splice: degrees that a curve turns before
             the tracer begins another; more is shorter.
+        most: bytes of a document; a longer one is traced again, up to ``COARSER`` times, each with colours and specks 1.5 times
+            as large.
     """
 
     contrast: int = 100
@@ -48,6 +53,7 @@ class Tracing:
     paper: float = 4.0
     speck: int = 5
     splice: int = 80
+    most: int = 20_000
 
 
 def trace(image: Image.Image, tracing: Tracing = Tracing()) -> str:
@@ -66,8 +72,13 @@ def trace(image: Image.Image, tracing: Tracing = Tracing()) -> str:
     page.alpha_composite(image.convert("RGBA"))
     crisp = page.convert("RGB").filter(ImageFilter.UnsharpMask(tracing.radius, tracing.contrast, threshold=0))
     steep = without_slopes(np.asarray(crisp), tracing)
-    colours = palette(steep, tracing)
-    return traced_fields(nearest(lab(steep), lab(colours)), colours, tracing)
+    for _ in range(1 + COARSER):
+        colours = palette(steep, tracing)
+        document = traced_fields(nearest(lab(steep), lab(colours)), colours, tracing)
+        if len(document) <= tracing.most:
+            break
+        tracing = dataclasses.replace(tracing, apart=1.5 * tracing.apart, speck=math.ceil(1.5 * tracing.speck))
+    return document
 
 
 def without_slopes(pixels: np.ndarray, tracing: Tracing) -> np.ndarray:

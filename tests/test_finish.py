@@ -56,6 +56,16 @@ def test_the_same_picture_gives_the_same_document():
     assert finish.trace(drawing()) == finish.trace(drawing())
 
 
+def test_a_document_stays_short():
+    confetti, source = Image.new("RGB", (128, 128), "white"), np.random.default_rng(0)
+    pen = ImageDraw.Draw(confetti)
+    for left, top, *colour in source.integers(0, 255, (400, 5)).tolist():
+        pen.ellipse([left // 2, top // 2, left // 2 + 12, top // 2 + 12], fill=tuple(colour))
+    free = finish.trace(confetti, finish.Tracing(most=10**9))
+    short = finish.trace(confetti)
+    assert len(short) < 0.5 * len(free) and len(finish.trace(drawing())) < 5_000
+
+
 def test_the_document_is_an_svg_that_editors_open():
     root = ElementTree.fromstring(finish.trace(drawing()))
     assert root.tag == f"{SVG}svg" and (root.get("width"), root.get("height")) == ("512", "512")

@@ -5,11 +5,13 @@ sampling of the model's own settings. Each run stops at a target of ``NATS`` abo
 checker ends it before, the result is what it accepted last, with fewer nats, and counts as it is.
 """
 
+import math
+
 import numpy as np
 import torch
 from PIL import Image
 
-from creativelib.creation import CALIBRATION_IMAGES
+from creativelib.creation import CALIBRATION_IMAGES, CHECK_EVERY
 from creativelib.generator import positive_prompt
 from creativelib.metrics import change, drawing, pictures
 from creativelib.metrics.features import Novelty, features
@@ -43,7 +45,7 @@ class Trials:
         self.checker = None
         if checker is not None:
             some = [Image.fromarray(one) for one in measured.plain(noun).pictures[:CALIBRATION_IMAGES]]
-            self.checker = checker.calibrated(some, noun)
+            self.checker = checker.calibrated(some, noun, checks=math.ceil(measured.amounts.steps / CHECK_EVERY))
 
     def begin(self, seed: int, nats: float) -> CreativeRun:
         """A run of default settings that stops ``nats`` above plain."""
