@@ -1,13 +1,17 @@
 """Figures of the study: what they show is what was rated, and none hides that its raters were simulated."""
 
+import itertools
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 from PIL import Image
 
 from creativelib.study import figures
-from creativelib.study.contrasts import rise_and_fall
+from creativelib.study.contrasts import p_words, rise_and_fall
 from creativelib.study.inverted_u import inverted_u
 from creativelib.study.means import mean_by_iteration
 from creativelib.study.simulation import simulate_class
@@ -65,7 +69,42 @@ def test_contrasts_are_those_of_the_test_with_their_intervals():
     mean = next(line for line in left.lines if line.get_label() == "mean of 3 runs")
     assert np.allclose(mean.get_ydata(), [rows[rows["condition"] == name]["value"].mean() for name in CONDITION_NAMES])
     assert [bar.lines[0].get_ydata()[0] for bar in right.containers] == [found.rise.difference, found.fall.difference]
-    assert f"p = {found.fall.p_greater:.3f}" in texts_inside(right) and "simulated" in texts_inside(right)
+    assert p_words(found.fall.p_greater) in texts_inside(right) and "simulated" in texts_inside(right)
+
+
+def test_a_p_value_is_never_said_to_be_nought():
+    rows = within(ratings())
+    found = rise_and_fall(rows)
+    tiny = replace(found, fall=replace(found.fall, p_greater=4e-4), rise=replace(found.rise, p_greater=0.25))
+    words = texts_inside(figures.contrasts(rows, tiny).axes[1])
+    assert "p < .001" in words and "p = .250" in words and "0.000" not in words
+    assert [p_words(value) for value in (0.0, 0.00099, 0.001, 0.0314, 1.0)] == [
+        "p < .001", "p < .001", "p = .001", "p = .031", "p = 1.000",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("difference", [-4.0, 0.2, 4.0])
+def test_what_the_contrasts_say_is_not_written_over(difference):
+    rows = within(ratings())
+    found = rise_and_fall(rows)
+    one = replace(found.fall, difference=difference, low=difference - 0.8, high=difference + 0.8)
+    figure = figures.contrasts(rows, replace(found, fall=one))
+    figure.draw_without_rendering()
+    right = figure.axes[1]
+    written = [text for text in right.texts if text.get_text()]
+    boxes = [text.get_window_extent() for text in written]
+    marks = [(bar.lines[0], *bar.lines[1]) for bar in right.containers]  # the mean and both ends
+    drawn = [Bbox.union([line.get_window_extent() for line in bar]) for bar in marks]
+    assert len(boxes) == 3 and len(drawn) == 2
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    assert not any(box.overlaps(one) for box in boxes for one in drawn)
+    for axis in figure.axes:
+        outside = [axis.yaxis.label, axis.title, *axis.get_xticklabels()]
+        assert all(
+            figure.bbox.x0 <= box.x0 and box.y1 <= figure.bbox.y1 for box in (one.get_window_extent() for one in outside)
+        )
+        labels = [one.get_window_extent() for one in axis.get_xticklabels()]
+        assert not any(a.overlaps(b) for a, b in itertools.combinations(labels, 2))
 
 
 def test_who_rated_counts_both_kinds_and_cannot_be_fooled_by_a_store():

@@ -6,6 +6,8 @@ from collections import Counter
 import pytest
 from studies import stimuli
 
+from creativelib.study import dealing
+from creativelib.study import store as store_module
 from creativelib.study.exclusions import exclusions, rule
 from creativelib.study.pairs import choice_pairs
 from creativelib.study.session import RatingSession
@@ -45,6 +47,33 @@ def test_when_all_join_at_once_pictures_are_dealt_exactly_evenly(store, first):
     assert set(Counter(name for one in sessions for name in one.order).values()) == {8}
     turns = sorted(store.sessions()["turn"])
     assert turns == list(range(turns[0], turns[0] + 16)) and (first is None or turns[0] == 0)
+
+
+def test_the_turn_of_who_stopped_early_is_dealt_again(store, monkeypatch):
+    pictures = stimuli(runs=4)
+    people = [RatingSession(store, pictures, per_rater=6, first=0) for _ in range(8)]
+    later = dealing.now() + 1.5 * dealing.IDLE
+
+    def join(number):
+        people[number].join(f"rater {number}", consent=True)
+        return store.view(people[number].session)["turn"]
+
+    def rate(number, count):
+        for _ in range(count):
+            people[number].rate(3)
+
+    assert [join(number) for number in range(4)] == [0, 1, 2, 3]
+    rate(0, 6)  # finished
+    rate(1, 6), people[1].undo()  # one picture short
+    assert join(4) == 4  # nobody has been away for long
+    monkeypatch.setattr(store_module, "_now", lambda: (later - dealing.IDLE / 2).isoformat())
+    rate(3, 1)  # has come back
+    monkeypatch.setattr(dealing, "now", lambda: later)
+    assert [join(5), join(6), join(7)] == [1, 2, 4]  # not 0, which is finished, nor 3, which is being rated
+    people[2].join("rater 2", consent=True)
+    assert store.view(people[2].session)["turn"] == 2 and people[2].progress == (0, 6)  # who comes back has their own
+    people.append(RatingSession(store, pictures, per_rater=6, first=0))
+    assert join(8) == 5  # none is dealt to three
 
 
 def test_each_scale_has_a_balance_of_its_own(store):

@@ -79,6 +79,11 @@ def paired_difference(ratings: pd.DataFrame, of: str, versus: str, *, level: flo
     return difference_of(pairs, level=level)
 
 
+def p_words(p_value: float) -> str:
+    """For example "p = .031"; "p < .001" for what three digits do not show."""
+    return "p < .001" if p_value < 0.001 else f"p = {p_value:.3f}".replace("0.", ".", 1)
+
+
 @dataclass(frozen=True)
 class RiseAndFall:
     """Two one-sided tests. ``p_value`` is the larger, because both must hold, so nothing is to be corrected for having two.

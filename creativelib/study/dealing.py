@@ -3,11 +3,17 @@
 import json
 import uuid
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 
-from creativelib.study.schema import SESSIONS, STIMULI, order_of
+from creativelib.study.schema import CHOICES, RATINGS, SESSIONS, STIMULI, latest, order_of
+
+IDLE = timedelta(hours=1)  # who has rated nothing for so long, and not all, has stopped
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
 
 
 def free_turn(connection: sa.Connection, design: str, first: int) -> int:
@@ -17,6 +23,28 @@ def free_turn(connection: sa.Connection, design: str, first: int) -> int:
     free = sa.select(sa.func.min(taken + 1)).where(SESSIONS.c.design == design, ~sa.exists().where(following))
     turn = connection.execute(free).scalar()
     return first if turn is None else turn
+
+
+def left_turn(connection: sa.Connection, design: str) -> int | None:
+    """The lowest turn of a design whose raters have all stopped before their last picture; ``None`` where there is none."""
+    since = (now() - IDLE).isoformat()
+    mine = (SESSIONS.c.design == design) & SESSIONS.c.turn.is_not(None)
+    old = sa.select(SESSIONS.c.turn).where(mine).group_by(SESSIONS.c.turn).having(sa.func.max(SESSIONS.c.started_at) < since)
+    sessions = connection.execute(sa.select(SESSIONS).where(mine, SESSIONS.c.turn.in_(old))).all()
+    if not sessions:  # a class that joins at once costs no more than this
+        return None
+    these = sa.select(SESSIONS.c.id).where(mine)
+    last, pairs = latest(RATINGS.c.session.in_(these)).subquery(), CHOICES.c.session.in_(these)
+    rated = sa.select(last.c.session, sa.func.count(last.c.value), sa.func.max(last.c.rated_at)).group_by(last.c.session)
+    chosen = sa.select(CHOICES.c.session, 2 * sa.func.count(), sa.func.max(CHOICES.c.chosen_at)).where(pairs)
+    done: dict[str, list[tuple[int, str]]] = {}  # of each session, how many stimuli were answered and when the last was
+    for query in (rated, chosen.group_by(CHOICES.c.session)):
+        for session, count, at in connection.execute(query):
+            done.setdefault(session, []).append((count, at))
+    held = {
+        row.turn for row in sessions if any(n >= len(order_of(row.stimuli)) or at >= since for n, at in done.get(row.id, []))
+    }
+    return min({row.turn for row in sessions} - held, default=None)
 
 
 def sessions_of(connection: sa.Connection, rater: str) -> Sequence[sa.Row]:
@@ -38,7 +66,7 @@ def new_session(
         "id": uuid.uuid4().hex,
         "rater": rater,
         "stimuli": json.dumps(list(stimuli)),
-        "started_at": datetime.now(UTC).isoformat(),
+        "started_at": now().isoformat(),
     }
     try:
         connection.execute(SESSIONS.insert(), row | {"scale": scale, "design": design, "turn": turn})

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from creativelib.plotting import PlainFigure
 from creativelib.study import HIGHEST, LOWEST
-from creativelib.study.contrasts import RiseAndFall
+from creativelib.study.contrasts import RiseAndFall, p_words
 from creativelib.study.inverted_u import InvertedU
 from creativelib.study.means import mean_by_iteration
 from creativelib.study.ratings import checked_ratings
@@ -123,11 +123,14 @@ def contrasts(ratings: pd.DataFrame, found: RiseAndFall, names: Sequence[str] = 
     for place, one in enumerate((found.rise, found.fall)):
         reach = [[one.difference - one.low], [one.high - one.difference]]
         right.errorbar([place], [one.difference], yerr=reach, fmt="s", color=LINE, capsize=5)
-        right.annotate(
-            f"p = {one.p_greater:.3f}", (place, one.difference), xytext=(8, 0), textcoords="offset points", fontsize=8
-        )
+        words = p_words(one.p_greater)
+        right.annotate(words, (place, one.difference), xytext=(8, 0), textcoords="offset points", fontsize=8)
     right.axhline(0, color=PEAK, linewidth=1)
-    right.set(xticks=[0, 1], xticklabels=labels, xlim=(-0.5, 1.7), ylabel="difference, points (95 % interval)")
+    right.set(xticks=[0, 1], xticklabels=labels, xlim=(-0.5, 1.7), ylabel="difference, points")
+    right.set_title("with 95 % intervals", fontsize=9)
+    for axis in (left, right):  # room above for who rated
+        low, high = axis.get_ylim()
+        axis.set_ylim(low, high + 0.15 * (high - low))
     right.text(0.99, 0.97, who_rated(ratings), transform=right.transAxes, ha="right", va="top", fontsize=8, weight="bold")
     return figure
 

@@ -5,15 +5,7 @@ import sqlalchemy as sa
 
 from creativelib.study import dealing
 from creativelib.study.database import Database
-from creativelib.study.schema import CHOICES, RATERS, RATINGS, SESSIONS, STIMULI, order_of
-
-
-def latest(*where) -> sa.Select:
-    """The last revision of every rating; its value is NULL where it was taken back."""
-    later = RATINGS.alias()
-    newer = (later.c.session == RATINGS.c.session) & (later.c.stimulus == RATINGS.c.stimulus)
-    newer &= later.c.revision > RATINGS.c.revision
-    return sa.select(RATINGS).where(~sa.exists(sa.select(later.c.revision).where(newer)), *where)
+from creativelib.study.schema import CHOICES, RATERS, RATINGS, SESSIONS, STIMULI, latest, order_of
 
 
 def session(database: Database, session: str) -> dict:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from creativelib.study.agreement import krippendorff_alpha, repeat_agreement
 from creativelib.study.choices import share_interval
-from creativelib.study.contrasts import Difference, paired_difference, rise_and_fall
+from creativelib.study.contrasts import Difference, p_words, paired_difference, rise_and_fall
 from creativelib.study.exclusions import exclusions, rule
 from creativelib.study.figures import by_condition, by_iteration, who_rated, wundt_curve
 from creativelib.study.inverted_u import inverted_u
@@ -92,7 +92,7 @@ def _test(study, rows: pd.DataFrame) -> dict:
     found = rise_and_fall(_with_conditions(study, rows))
     verdict = "Both tests hold" if found.verdict else "Not both tests hold"
     text = f"Rise: {_said(found.rise)}. Fall: {_said(found.fall)}. {verdict} at {found.alpha:g}"
-    return {"text": f"{text} ({_p(found.p_value)}, the larger of the two)."}
+    return {"text": f"{text} ({p_words(found.p_value)}, the larger of the two)."}
 
 
 def _seen(study, rows: pd.DataFrame) -> dict:
@@ -109,13 +109,11 @@ def _with_conditions(study, rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(condition=rows["stimulus"].map(conditions(study.stimuli.values())))
 
 
-def _p(value: float) -> str:
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
-
-
 def _said(one: Difference) -> str:
     interval = f"95 % interval {one.low:+.2f} to {one.high:+.2f}"
-    return f"{one.difference:+.2f} points ({interval}, one-sided {_p(one.p_greater)}; {one.raters} raters, {one.runs} runs)"
+    return (
+        f"{one.difference:+.2f} points ({interval}, one-sided {p_words(one.p_greater)}; {one.raters} raters, {one.runs} runs)"
+    )
 
 
 def _pictures(study, rows: pd.DataFrame) -> dict:

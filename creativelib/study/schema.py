@@ -90,6 +90,14 @@ TABLES = (CONSENTS, RATERS, STIMULI, SESSIONS, RATINGS, CHOICES, WITHDRAWN)  # e
 SINCE_2 = {CONSENTS, WITHDRAWN, ABOUT}
 
 
+def latest(*where) -> sa.Select:
+    """The last revision of every rating; its value is NULL where it was taken back."""
+    later = RATINGS.alias()
+    newer = (later.c.session == RATINGS.c.session) & (later.c.stimulus == RATINGS.c.stimulus)
+    newer &= later.c.revision > RATINGS.c.revision
+    return sa.select(RATINGS).where(~sa.exists(sa.select(later.c.revision).where(newer)), *where)
+
+
 def whole(name: str, value: object, least: int = -LARGEST, most: int = LARGEST) -> int:
     """``value`` as a plain int, of whatever library it is. Raises ValueError naming it."""
     try:

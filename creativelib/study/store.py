@@ -202,7 +202,8 @@ class Store:
     ) -> str:
         """The session of a rater in the design of these stimuli: the one that they began, else a new one on the next free turn.
 
-        Turns are handed out one after the other, whoever joins at the same time; one that was withdrawn is dealt again.
+        Turns are handed out one after the other, whoever joins at the same time. One that was withdrawn is dealt again, and so
+        is one whose rater left pictures unrated and was not seen for ``dealing.IDLE``; who comes back goes on all the same.
 
         Args:
             among: all stimuli of the design. assign: turn -> scale and order; must return quickly. first: the first turn.
@@ -212,7 +213,8 @@ class Store:
             self.database.lock(connection, transfer.DEALING)
             if mine := dealing.found(connection, rater, set(among)):
                 return mine
-            turn = dealing.free_turn(connection, design, first)
+            turn = dealing.left_turn(connection, design)
+            turn = dealing.free_turn(connection, design, first) if turn is None else turn
             scale, order = assign(turn)
             return dealing.new_session(connection, rater, order, scale, design, turn)
 
