@@ -1,5 +1,6 @@
 """What holds the search back: the anchor rule of S2.4 and the yes/no checker (section 5.3 of the paper)."""
 
+import math
 import os
 import warnings
 from collections.abc import Sequence
@@ -104,10 +105,30 @@ def anchor_threshold(baseline: torch.Tensor, text_embedding: torch.Tensor, quant
 
 
 class Verdict(NamedTuple):
-    """The checker's answer, and the probability of yes against no, 0 to 1."""
+    """The checker's answer, and the probability of yes against no, 0 to 1; NaN where the model computed no number."""
 
     yes: bool
     probability: float
+
+
+SPACE_MARKS = "▁Ġ"  # a space before a token, as tokenizers of the SentencePiece and of the byte-level kind write it
+
+
+def answer_tokens(tokenizer, word: str) -> set[int]:
+    """The tokens that an answer can begin with: ``word`` in its usual spellings, with and without a space before it.
+
+    Llama's and Mistral's tokenizers put a space mark before every text: " yes" becomes a lone mark and then "▁yes", and "yes"
+    within a text is a token that no text alone begins with. So marks that stand alone are passed over, and the forms with and
+    without a mark are looked up in the vocabulary. Spellings that are one token count; where there is none, first pieces do.
+    """
+    vocabulary, whole, first = tokenizer.get_vocab(), set(), set()
+    for spelling in (word, word.capitalize(), word.upper()):
+        for text in (spelling, " " + spelling):
+            pieces = tokenizer.convert_ids_to_tokens(tokenizer(text, add_special_tokens=False).input_ids)
+            cores = [piece.lstrip(SPACE_MARKS) for piece in pieces if piece.strip(SPACE_MARKS + " ")]
+            forms = {vocabulary[mark + cores[0]] for mark in ("", *SPACE_MARKS) if mark + cores[0] in vocabulary} if cores else ()
+            (whole if len(cores) == 1 else first).update(forms)
+    return whole or first
 
 
 class YesNoChecker:
@@ -131,9 +152,9 @@ class YesNoChecker:
             raise ValueError(f"threshold: got {threshold!r}; give a probability between 0 and 1")
         self.model, self.processor, self.threshold, self.question = model.eval(), processor, float(threshold), question
         self.origin = dict(origin or {"name": type(model).__name__})
-        self.yes, self.no = self._answers("yes"), self._answers("no")
-        if self.yes & self.no:
-            raise ValueError("processor: its tokenizer starts yes and no with the same token; it cannot be used as a checker")
+        self.yes, self.no = (answer_tokens(getattr(processor, "tokenizer", processor), word) for word in ("yes", "no"))
+        if not self.yes or not self.no or self.yes & self.no:
+            raise ValueError("processor: its tokenizer does not tell yes and no apart by their first token; use another checker")
 
     def calibrated(
         self,
@@ -168,11 +189,7 @@ class YesNoChecker:
             warnings.warn(
                 f"images: a threshold from {len(images)} pictures is not sure; give {CALIBRATION_IMAGES}", stacklevel=2
             )
-        answers = torch.tensor([self.check(image, subject).probability for image in images])
-        if bad := int((~answers.isfinite()).sum()):
-            raise ValueError(
-                f"images: the checker answers {bad} of {len(images)} plain pictures with no number; load it in another dtype"
-            )
+        answers = torch.tensor(answers_to(self, images, subject))
         threshold = min(self.threshold, max(run_threshold(answers, share=share, group=group, checks=checks), 1e-6))
         return YesNoChecker(self.model, self.processor, threshold=threshold, question=self.question, origin=self.origin)
 
@@ -185,12 +202,6 @@ class YesNoChecker:
             **self.origin,
             "dtype": str(self.model.dtype).removeprefix("torch."),
         }
-
-    def _answers(self, word: str) -> set[int]:
-        """First token of the usual spellings of an answer."""
-        tokenizer = getattr(self.processor, "tokenizer", self.processor)
-        spellings = [prefix + form for prefix in ("", " ") for form in (word, word.capitalize())]
-        return {tokenizer(spelling, add_special_tokens=False).input_ids[0] for spelling in spellings}
 
     def _prompt(self, question: str) -> str:
         if getattr(self.processor, "chat_template", None):
@@ -215,26 +226,50 @@ class YesNoChecker:
         return Verdict(probability >= self.threshold, probability)
 
 
+def answers_to(checker, images: Sequence[Image.Image], subject: str) -> list[float]:
+    """P(yes) of each of ``images``, from which a threshold is to be read.
+
+    Raises:
+        ValueError: the checker answers one of them with no number.
+    """
+    answers = [float(checker.check(image, subject).probability) for image in images]
+    if bad := sum(not math.isfinite(answer) for answer in answers):
+        raise ValueError(
+            f"images: the checker answers {bad} of {len(images)} plain pictures with no number; load it in another dtype, for "
+            "example load_checker(..., dtype=torch.float32)"
+        )
+    return answers
+
+
 def load_checker(
     name: str | Path = "pocket",
     *,
     device: str | torch.device | None = None,
     threshold: float = 0.5,
-    revision: str = "main",
+    revision: str | None = None,
+    dtype: torch.dtype | None = None,
 ) -> YesNoChecker:
     """Load a checker: ``"pocket"`` (shipped), a folder, or a hub id such as ``"HuggingFaceTB/SmolVLM-256M-Instruct"``.
 
     Args:
-        revision: of a hub id: a commit, for numbers that are to be cited, a tag or a branch.
+        name: a hub id may end in ``@`` and a commit, for numbers that are to be cited, a tag or a branch.
+        revision: the same as an argument of its own; by default ``"main"``.
+        dtype: on a GPU by default the checkpoint's own, as models trained in bfloat16 overflow in float16; else float32.
 
     Raises:
-        ValueError: no such device here. OSError: the folder or the hub cannot give it; the message says why.
+        ValueError: no such device here, two revisions. OSError: the folder or the hub cannot give it; the message says why.
     """
     device = find_device(device)
     where = str(data_folder() / "pocket" / "checker") if name == "pocket" else os.path.expanduser(name)
+    if not Path(where).is_dir() and "@" in where:
+        where, _, pinned = where.partition("@")
+        if not pinned or revision not in (None, pinned):
+            raise ValueError(f"revision: got {str(name)!r} and {revision!r}; name one revision, for example owner/name@commit")
+        name, revision = where, pinned
+    revision = revision or "main"
     if name == "pocket" and not Path(where).is_dir():
         raise FileNotFoundError(f"{where} does not exist: fetch the whole repository, or run 'make pocket'")
-    dtype = torch.float16 if device.type == "cuda" else torch.float32
+    dtype = dtype or ("auto" if device.type == "cuda" else torch.float32)
 
     def load(where: str, **options):
         processor = AutoProcessor.from_pretrained(where, **options)

@@ -1,8 +1,10 @@
 """Random-weight miniatures of the vision-language models that can be a checker, each in its published layout."""
 
+from functools import partial
 from pathlib import Path
 
-from miniature import SIDE, build_tokenizer, randomise
+from miniature import SIDE, randomise
+from miniature_tokenizers import KINDS
 from transformers import (
     CLIPImageProcessor,
     CLIPVisionConfig,
@@ -49,9 +51,9 @@ def vision() -> CLIPVisionConfig:
     )
 
 
-def build_llava(folder: Path) -> Path:
-    """A Llava, its processor and a chat template."""
-    tokenizer = build_tokenizer(length=LENGTH, extra=("<image>",))
+def build_llava(folder: Path, kind: str = "clip") -> Path:
+    """A Llava, its processor and a chat template, with a tokenizer of this kind: the shipped checker's is CLIP's."""
+    tokenizer = KINDS[kind](LENGTH, ("<image>",))
     config = LlavaConfig(
         vision_config=vision(), text_config=language(tokenizer), image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         image_seq_length=4, vision_feature_select_strategy="default", vision_feature_layer=-1,
@@ -67,7 +69,7 @@ def build_llava(folder: Path) -> Path:
 
 def build_llava_next(folder: Path) -> Path:
     """A LLaVA-NeXT: it sees an image whole and in tiles, so the number of image tokens depends on the image's shape."""
-    tokenizer = build_tokenizer(length=LENGTH, extra=("<image>",))
+    tokenizer = KINDS["llama"](LENGTH, ("<image>",))
     tiles = [[SIDE, 2 * SIDE], [2 * SIDE, SIDE], [2 * SIDE, 2 * SIDE]]
     config = LlavaNextConfig(
         vision_config=vision(), text_config=language(tokenizer), image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
@@ -87,7 +89,7 @@ def build_llava_next(folder: Path) -> Path:
 def build_janus(folder: Path) -> Path:
     """A Janus: it can also draw, which its processor has to be told not to prepare for."""
     marks = {"image_token": "<image_placeholder>", "boi_token": "<begin_of_image>", "eoi_token": "<end_of_image>"}
-    tokenizer = build_tokenizer(length=LENGTH, extra=tuple(marks.values()))
+    tokenizer = KINDS["qwen"](LENGTH, tuple(marks.values()))
     tokenizer._set_model_specific_special_tokens(marks)
     config = JanusConfig(
         text_config=language(tokenizer),
@@ -113,7 +115,7 @@ def build_smolvlm(folder: Path) -> Path:
     """A SmolVLM, which is an Idefics3: tiles with row and column marks, and the whole image last."""
     rows = [f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)]
     marks = ("<fake_token_around_image>", "<image>", "<end_of_utterance>", "<global-img>", *rows)
-    tokenizer = build_tokenizer(length=LENGTH, extra=marks)
+    tokenizer = KINDS["smollm"](LENGTH, marks)
     config = Idefics3Config(
         vision_config={
             "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": SIDE,
@@ -127,4 +129,4 @@ def build_smolvlm(folder: Path) -> Path:
     return folder
 
 
-BUILDERS = {"llava": build_llava, "llava_next": build_llava_next, "janus": build_janus, "smolvlm": build_smolvlm}
+BUILDERS = {"pocket": build_llava, "llava": partial(build_llava, kind="llama"), "llava_next": build_llava_next, "janus": build_janus, "smolvlm": build_smolvlm}

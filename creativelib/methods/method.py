@@ -12,6 +12,7 @@ from creativelib.generator import Generator, TextCondition, positive_prompt
 from creativelib.methods.asking import ask
 from creativelib.methods.budget import Cost, Meter, sample_cost
 from creativelib.prior_sampling import PriorSamples, noise_sources, sample_embeddings, sample_prior
+from creativelib.pullback import answers_to
 from creativelib.seeds import derive_seed
 from creativelib.typicality import TypicalityModel
 
@@ -73,7 +74,7 @@ class Subject:
         """
         if self._checker is None:
             raise ValueError("checker: this method asks one; give a checker, for example load_checker('pocket')")
-        answers = [self._checker.check(picture, self.words).probability for picture in self.plain_pictures]
+        answers = answers_to(self._checker, self.plain_pictures, self.words)
         return min(self._checker.threshold, float(np.quantile(answers, 1 - ACCEPTED)))
 
     @property

@@ -1,5 +1,7 @@
 """Best of many: sample, and keep the least probable that the checker still accepts. No optimisation at all."""
 
+import math
+
 import torch
 from PIL import Image
 
@@ -67,7 +69,7 @@ def choose(desk: Desk, candidates) -> list[tuple[float, Image.Image, torch.Tenso
         (image,) = desk.decode(embedding, [seed])
         seen.append((desk.check([image])[0], image, embedding, number))
     accepted = [one for one in seen if one[0] >= limit]
-    others = sorted((one for one in seen if one[0] < limit), key=lambda one: -one[0])
+    others = sorted((one for one in seen if not one[0] >= limit), key=lambda one: (math.isnan(one[0]), -one[0]))
     chosen = (accepted + others)[: desk.results]
     desk.facts |= {"looked_at": len(seen), "accepted": [one[0] >= limit for one in chosen], "limit": round(limit, 6)}
     desk.results = len(chosen)

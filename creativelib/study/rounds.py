@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from creativelib.arguments import whole_number
 from creativelib.generator import Generator, positive_prompt
 from creativelib.prior_sampling import sample_prior
-from creativelib.pullback import SumRule, YesNoChecker, load_checker
+from creativelib.pullback import SumRule, YesNoChecker, answers_to, load_checker
 from creativelib.run import CreativeRun
 from creativelib.seeds import derive_seed
 from creativelib.spaces import make_space
@@ -115,8 +115,8 @@ class Searches:
 
         Recognised is what the checker affirms as much as nine in ten plain pictures, or by its own threshold if that is less.
         """
-        ask = self._asked(checker)
-        plain = [ask(picture) for picture in self.scene.decode(self.scene.plain[:PLAIN])]
+        ask, plain = self._asked(checker), self.scene.decode(self.scene.plain[:PLAIN])
+        plain = answers_to(checker, plain, self.scene.subject)
         least = min(checker.threshold, float(torch.tensor(plain).quantile(1 - RECOGNISED)))
         found = []
         for number in range(len(self)):

@@ -1,0 +1,119 @@
+"""Yes and no in the tokenizers of the published checkers, and checkers that answer with no number."""
+
+import json
+import math
+import shutil
+
+import pytest
+import torch
+from miniature_checkers import BUILDERS, LENGTH
+from miniature_tokenizers import KINDS
+from PIL import Image
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast
+
+from creativelib.pullback import YesNoChecker, answer_tokens, answers_to, load_checker
+
+IMAGE = Image.effect_noise((48, 32), 60)
+WITHOUT = {"Yes", "yes", "YES"}
+EXPECTED = {
+    "clip": {"yes</w>"},
+    "llama": WITHOUT | {"▁" + form for form in WITHOUT},
+    "qwen": WITHOUT | {"Ġ" + form for form in WITHOUT},
+    "smollm": WITHOUT | {"Ġ" + form for form in WITHOUT},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_both_answers_are_found_in_every_spelling(kind):
+    tokenizer = KINDS[kind](LENGTH, ("<image>",))
+    found = {word: set(tokenizer.convert_ids_to_tokens(sorted(answer_tokens(tokenizer, word)))) for word in ("yes", "no")}
+    assert found["yes"] == EXPECTED[kind]
+    assert found["no"] == {form.replace("yes", "no").replace("Yes", "No").replace("YES", "NO") for form in EXPECTED[kind]}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("before", ["?", "? ", "?\n"])
+@pytest.mark.parametrize("answer", ["Yes", "no", "YES."])
+def test_what_follows_a_prompt_begins_with_one_of_them(kind, before, answer):
+    """As a model sees it in training: prompt and answer in one text, whatever stands between them."""
+    tokenizer = KINDS[kind](LENGTH, ("<image>",))
+    prompt, whole = (tokenizer(text, add_special_tokens=False).input_ids for text in ("this" + before, "this" + before + answer))
+    length = next((i for i, (one, other) in enumerate(zip(prompt, whole, strict=False)) if one != other), len(prompt))
+    yes, no = (answer_tokens(tokenizer, word) for word in ("yes", "no"))
+    assert whole[length] in (no if answer == "no" else yes)
+    assert not yes & no
+
+
+def test_words_in_pieces_are_known_by_the_first(tmp_path):
+    letters = {letter: index for index, letter in enumerate(["<unk>", *"yesnoYESNO", "▁"])}
+    from tokenizers.models import BPE
+
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(BPE(letters, [])), unk_token="<unk>")
+    assert answer_tokens(tokenizer, "yes") == {letters["y"], letters["Y"]}
+    assert answer_tokens(tokenizer, "no") == {letters["n"], letters["N"]}
+
+
+def test_a_tokenizer_that_does_not_tell_them_apart_is_refused(checker_folder):
+    checker = load_checker(checker_folder, device="cpu")
+    deaf = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"<unk>": 0}, unk_token="<unk>")), unk_token="<unk>")
+    with pytest.raises(ValueError, match="^processor: its tokenizer does not tell yes and no apart by their first token"):
+        YesNoChecker(checker.model, deaf)
+
+
+# --- dtype, answers that are no number, revisions ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained_in_bfloat16(tmp_path_factory):
+    """A LLaVA-NeXT whose weights are bfloat16, and whose numbers are too large for float16."""
+    folder = BUILDERS["llava_next"](tmp_path_factory.mktemp("bfloat16"))
+    model = load_checker(folder, device="cpu").model
+    with torch.no_grad():
+        model.get_input_embeddings().weight.mul_(3e5)
+    model.bfloat16().save_pretrained(folder)
+    return folder
+
+
+def test_a_checkpoint_keeps_its_own_dtype_where_that_is_asked_for(trained_in_bfloat16, monkeypatch):
+    checker = load_checker(trained_in_bfloat16, device="cpu")
+    assert checker.settings["dtype"] == "float32"
+    expected = checker.check(IMAGE, "alien").probability
+    asked = []
+    monkeypatch.setattr(
+        "creativelib.pullback.AutoModelForImageTextToText.from_pretrained",
+        lambda where, dtype, **options: asked.append(dtype) or checker.model,
+    )
+    monkeypatch.setattr("creativelib.pullback.find_device", lambda device: torch.device(device))
+    monkeypatch.setattr(checker.model, "to", lambda device: checker.model)
+    load_checker(trained_in_bfloat16, device="cuda")
+    load_checker(trained_in_bfloat16, device="cuda", dtype=torch.float16)
+    assert asked == ["auto", torch.float16]
+    monkeypatch.undo()
+    own = load_checker(trained_in_bfloat16, device="cpu", dtype="auto")
+    assert own.settings["dtype"] == "bfloat16"
+    assert own.check(IMAGE, "alien").probability == pytest.approx(expected, abs=0.1)
+    half = load_checker(trained_in_bfloat16, device="cpu", dtype=torch.float16)
+    verdict = half.check(IMAGE, "alien")
+    assert math.isnan(verdict.probability) and verdict.yes is False
+    with pytest.raises(ValueError, match="^images: the checker answers 2 of 2 plain pictures with no number; load it in another"):
+        answers_to(half, [IMAGE] * 2, "alien")
+
+
+@pytest.mark.parametrize("named", ["in the name", "as an argument", "both"])
+def test_a_revision_can_be_pinned_and_is_recorded(named, checker_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    shutil.copytree(checker_folder, tmp_path / "models--nobody--checker" / "snapshots" / commit)
+    name = "nobody/checker" if named == "as an argument" else f"nobody/checker@{commit}"
+    checker = load_checker(name, device="cpu", revision=None if named == "in the name" else commit)
+    assert {key: checker.settings[key] for key in ("name", "weights")} == {"name": "nobody/checker", "weights": f"hub:{commit}"}
+    json.dumps(checker.settings)
+
+
+@pytest.mark.parametrize(("name", "revision"), [("nobody/checker@", None), ("nobody/checker@one", "two")])
+def test_two_revisions_are_one_too_many(name, revision):
+    with pytest.raises(ValueError, match="^revision: got .*; name one revision, for example owner/name@commit"):
+        load_checker(name, device="cpu", revision=revision)
