@@ -32,6 +32,9 @@ def register(commands) -> None:
     option("--seeds", type=seeds, metavar="LIST", help="several runs on one baseline, in folders of their own: 0-4 or 1,5,9")
     option("--model", help="pocket, kandinsky-2.1, kandinsky-2.2 or a folder (default: pocket)")
     option("--device", help="cpu or cuda (default: cuda where there is one)")
+    option("--anchor", choices=("decoder", "prior"), help="text encoder of the anchor, of Kandinsky 2.1 (default: decoder)")
+    what = "what its decoder is told beside the embedding (default: empty)"
+    option("--decoder-prompt", choices=("empty", "subject"), help=what)
     option("--raw", action="store_true", help="show pictures as they are decoded, not traced to clean contours (and no SVG)")
     option("--quiet", action="store_true", help="no progress bars")
 
@@ -102,11 +105,14 @@ def create(arguments: argparse.Namespace) -> int:
     from creativelib.creation import Studio
     from creativelib.run_folder import find_run
 
-    model = arguments.model
-    if arguments.resume and model is None:
+    model, switches = arguments.model, {"anchor": arguments.anchor, "decoder_prompt": arguments.decoder_prompt}
+    if arguments.resume:
         kept = find_run(next(iter(asked))) or {}
-        model = kept.get("origin")
-    studio = Studio(model, arguments.device, progress=not arguments.quiet)
+        settings = kept.get("settings", {})
+        model = model or kept.get("origin")
+        switches["anchor"] = switches["anchor"] or settings.get("anchor")
+        switches["decoder_prompt"] = switches["decoder_prompt"] or settings.get("decoder", {}).get("prompt")
+    studio = Studio(model, arguments.device, **switches, progress=not arguments.quiet)
     for folder, one in asked.items():
         code = create_one(studio, one, folder, arguments)
         if code:

@@ -43,12 +43,21 @@ class Studio:
     """What the runs of one command have in common: the generator, the checker, and what was computed of a baseline.
 
     Args:
-        model, device: as ``load_generator`` takes them.
+        model, device, anchor, decoder_prompt: as ``load_generator`` takes them.
         progress: show bars.
     """
 
-    def __init__(self, model: str | None = None, device: str | None = None, *, progress: bool = True):
-        self.source, self.device, self.progress = find_source(model), device, progress
+    def __init__(
+        self,
+        model: str | None = None,
+        device: str | None = None,
+        *,
+        anchor: str | None = None,
+        decoder_prompt: str | None = None,
+        progress: bool = True,
+    ):
+        self.source = find_source(model).switched(anchor=anchor, decoder_prompt=decoder_prompt)
+        self.device, self.progress = device, progress
         self._baselines: dict[str, PriorSamples] = {}
         self._checkers: dict[str, YesNoChecker] = {}
 

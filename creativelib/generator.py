@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from creativelib import finish
 from creativelib.arguments import finite_number, seed_number, whole_number
-from creativelib.loading import broken_file, find_device, first_cause
+from creativelib.loading import broken_file, fast_precision, find_device, first_cause
 from creativelib.memory import Ledger, decoder_work, in_batches, memory_limit
 from creativelib.pipelines import DECODER_PARTS, PRIOR_PARTS, load_pipeline, repair_pooling
 from creativelib.sources import PUBLISHED, Source, find_source
@@ -77,7 +77,7 @@ class Generator:
         prior_pipeline: diffusers' prior pipeline, whose modules are also ``prior``, ``text_encoder``, ``tokenizer``,
             ``scheduler``.
         device: where it runs. dtype: of image encoder and decoder; prior and text encoder stay in float32, because
-            gradients flow through them.
+            gradients flow through them. sampling_dtype: what the prior computes in where none do: bfloat16 on CUDA.
         memory: the ledger of what is on the device: the prior always, the others once they are asked for.
     """
 
@@ -91,6 +91,7 @@ class Generator:
     ):
         self.name, self.source, self.settings = source.name, source, source.settings
         self.device, self.dtype, self.memory = device, dtype, memory or Ledger(device)
+        self.sampling_dtype = fast_precision(device)
         self._prior_pipeline = prior_pipeline
         self.prior, self.tokenizer, self.scheduler = prior_pipeline.prior, prior_pipeline.tokenizer, prior_pipeline.scheduler
         repair_pooling(prior_pipeline.text_encoder, self.tokenizer.eos_token_id)
@@ -130,12 +131,15 @@ class Generator:
 
     @cached_property
     def _decoder_pipeline(self) -> DiffusionPipeline:
-        where = (self.source.decoder, self.source.decoder_revision)
-        pipeline = load_pipeline(*where, DECODER_PARTS, {"default": self.dtype})
+        pipeline = self._load_decoder()
         modules = [module for module in pipeline.components.values() if isinstance(module, torch.nn.Module)]
         self.memory.guest("decoder", *modules)
         pipeline.movq.decode = in_batches(pipeline.movq.decode, lambda: self._decoder_work(DECODE_BATCH)[1])
         return pipeline
+
+    def _load_decoder(self) -> DiffusionPipeline:
+        """diffusers' decoder pipeline, in the computer's own memory."""
+        return load_pipeline(self.source.decoder, self.source.decoder_revision, DECODER_PARTS, {"default": self.dtype})
 
     def _decoder_work(self, most: int) -> tuple[int, int, float]:
         """Images that the UNet draws and MoVQ decodes at once, at most ``most``, and the bytes that they take."""
@@ -143,9 +147,8 @@ class Generator:
 
     @cached_property
     def coarse(self) -> dict[str, torch.Tensor] | None:
-        """The matrix from embeddings to coarse latents, weight (c*h*w, d) and bias (c*h*w,), that Pocket Kandinsky's decoder
-        starts from, and the range low and high (c*h*w,) that it may paint; ``None`` for the published decoders, which start
-        from noise.
+        """The matrix from embeddings to the coarse latents that Pocket Kandinsky's decoder starts from, weight (c*h*w, d) and
+        bias (c*h*w,), and the range low and high (c*h*w,) that it may paint; ``None`` for the published decoders.
         """
         path = Path(self.source.decoder) / "coarse.safetensors"
         if not path.is_file():
@@ -159,10 +162,8 @@ class Generator:
     @cached_property
     def weights(self) -> dict[str, str]:
         """Which weights ``prior`` and ``decoder`` have: ``"sha256:..."`` of their files, or ``"hub:..."`` with the commit."""
-        parts = {
-            "prior": (self.source.prior, self.source.prior_revision),
-            "decoder": (self.source.decoder, self.source.decoder_revision),
-        }
+        prior, decoder = self.source.prior, self.source.decoder
+        parts = {"prior": (prior, self.source.prior_revision), "decoder": (decoder, self.source.decoder_revision)}
         return {part: weights_of(*where, "model_index.json") for part, where in parts.items()}
 
     @property
@@ -245,14 +246,32 @@ class Generator:
         """Mean of ``word_embeddings``, (w,): where a single new token for all of ``words`` starts."""
         return self.word_embeddings(words).mean(0)
 
+    @torch.no_grad()
+    def text_embedding(self, prompt: str, encoder: str | None = None) -> torch.Tensor:
+        """Text embedding (1, d) of a prompt, float32: phi(P) of Eq. 6.
+
+        Args:
+            encoder: ``"prior"``, whose CLIP the prior reads, or ``"decoder"``, the extended (multilingual) one of Kandinsky
+                2.1; by default the one that ``settings.anchor`` names.
+
+        Raises:
+            ValueError: the decoder has no text encoder.
+        """
+        if (encoder or self.settings.anchor) == "prior":
+            return self.encode_text(prompt).text_embedding.float()
+        pipeline = self.decoder_pipeline
+        if not isinstance(pipeline, KandinskyPipeline):
+            raise ValueError(f"encoder: the decoder of {self.name!r} reads no text; choose 'prior'")
+        return pipeline._encode_prompt([prompt], self.device, 1, False)[0].float()
+
     # --- images -------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def encode_images(self, images: Sequence[Image.Image], batch_size: int = 64) -> torch.Tensor:
         """Image embeddings (N, d), float32, on the device."""
+        rows = []
         if not len(images):
             raise ValueError("images: got none; give at least one picture")
-        rows = []
         for start in range(0, len(images), batch_size):
             batch = [image.convert("RGB") for image in images[start : start + batch_size]]
             pixels = self._prior_pipeline.image_processor(batch, return_tensors="pt").pixel_values
@@ -280,7 +299,8 @@ class Generator:
 
         Args:
             embeddings: (N, d), any dtype and device.
-            prompt: what the Kandinsky 2.1 decoder also reads (empty by default); the other decoders read no text.
+            prompt: of the pictures. Only a decoder that reads text (Kandinsky 2.1) is told it, and only where
+                ``settings.decoder_prompt`` is ``"subject"``.
             steps, guidance: of the decoder; the family's by default. Guidance of 1 or less turns it off.
             seed: of the decoder's noise. A number ``s`` gives the i-th image the seed ``s + i``; or one seed an image.
             batch_size: images at once, fewer where the memory is short; does not change what is drawn but for float noise.
@@ -290,8 +310,7 @@ class Generator:
         """
         if embeddings.ndim != 2 or embeddings.shape[1] != self.embedding_dim:
             raise ValueError(f"embeddings: got shape {tuple(embeddings.shape)}; give (N, {self.embedding_dim})")
-        bad = int((~embeddings.detach().to(self.dtype).isfinite()).any(1).sum())
-        if bad:
+        if bad := int((~embeddings.detach().to(self.dtype).isfinite()).any(1).sum()):
             raise ValueError(
                 f"embeddings: {bad} of {len(embeddings)} rows hold NaN, infinite or for {self.dtype} too large values, which "
                 "would be drawn black; leave those rows out"
@@ -306,12 +325,12 @@ class Generator:
         if len(seeds) != len(embeddings):
             raise ValueError(f"seed: got {len(seeds)} seeds for {len(embeddings)} embeddings; give one each, or one number")
         nothing = self.zero_image_embedding.to(self.dtype)  # (1, d); before the decoder comes, whose room it may need
-        pipeline, images = self.decoder_pipeline, []
+        pipeline, images, told = self.decoder_pipeline, [], prompt if self.settings.decoder_prompt == "subject" else ""
         batch_size, _, work = self._decoder_work(batch_size)
         self.memory.need("decoder", work=work)
         for start in range(0, len(embeddings), batch_size):
             chosen = embeddings[start : start + batch_size].detach().to(self.device, self.dtype)
-            words = {"prompt": [prompt or ""] * len(chosen)} if isinstance(pipeline, KandinskyPipeline) else {}
+            words = {"prompt": [told or ""] * len(chosen)} if isinstance(pipeline, KandinskyPipeline) else {}
             images += pipeline(
                 **words,
                 image_embeds=chosen,
@@ -352,6 +371,8 @@ def load_generator(
     dtype: torch.dtype | None = None,
     revisions: tuple[str, str] | None = None,
     memory: str | float | None = None,
+    anchor: str | None = None,
+    decoder_prompt: str | None = None,
 ) -> Generator:
     """Load a generator.
 
@@ -364,6 +385,7 @@ def load_generator(
         revisions: hub commits of prior and decoder, for the published checkpoints; see ``Source``.
         memory: how much of the device's memory to use, e.g. ``"12GB"``; by default what a GPU has. Parts that do not fit
             together take turns, see ``memory``.
+        anchor, decoder_prompt: of Kandinsky 2.1, see ``Settings``; by default as in the paper, ``"decoder"`` and ``"empty"``.
 
     Raises:
         ValueError: unknown name, or no such device here. OSError: files are missing, damaged or of another kind, or the hub
@@ -372,6 +394,7 @@ def load_generator(
     device = find_device(device)
     dtype = dtype or (torch.float16 if device.type == "cuda" else torch.float32)
     source = name if isinstance(name, Source) else find_source(name, revisions)
+    source = source.switched(anchor=anchor, decoder_prompt=decoder_prompt)
     ledger = Ledger(device, memory_limit(memory, device))
     dtypes = {"image_encoder": dtype, "default": torch.float32}
     return Generator(source, load_pipeline(source.prior, source.prior_revision, PRIOR_PARTS, dtypes), device, dtype, ledger)

@@ -39,6 +39,18 @@ def find_device(device: str | torch.device | None = None) -> torch.device:
     return found
 
 
+def fast_precision(device: torch.device) -> torch.dtype:
+    """What to compute in where no gradient is needed: bfloat16 on CUDA, where the card multiplies it, else float32.
+
+    On CUDA it also lets PyTorch multiply float32 matrices in TF32 from now on, in the whole process: their entries are rounded
+    to ten bits, sums are kept in float32.
+    """
+    if device.type != "cuda":
+        return torch.float32
+    torch.set_float32_matmul_precision("high")
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+
+
 @contextmanager
 def quiet_loading() -> Iterator[None]:
     """No bars and no advice of diffusers and transformers while files are loaded; as it was before, afterwards."""

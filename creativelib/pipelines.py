@@ -33,10 +33,10 @@ def load_pipeline(where: str, revision: str, parts: Sequence[str], dtypes: dict[
             f"model: {where} is a {type(pipeline).__name__} without {', '.join(absent)}; Kandinsky's pipelines have it"
         )
     pipeline.set_progress_bar_config(disable=True)
-    return _freeze(pipeline)
+    return freeze(pipeline)
 
 
-def _freeze(pipeline: DiffusionPipeline) -> DiffusionPipeline:
+def freeze(pipeline: DiffusionPipeline) -> DiffusionPipeline:
     """No parameter learns by accident: diffusers leaves even ``clip_mean`` and ``clip_std`` of the prior trainable."""
     for module in pipeline.components.values():
         if isinstance(module, torch.nn.Module):

@@ -22,7 +22,12 @@ from creativelib.typicality_alternatives import load_typicality
 
 SAVE_EVERY = 25  # steps between saved states, where these are small
 STATE_BYTES = 150 * 10**6  # what the states of 1,000 steps may take; large ones are written less often
-SOFT = ("device", "dtype", "versions")  # settings that change a run by float noise only: a warning, no refusal
+SOFT = (
+    "device",
+    "dtype",
+    "sampling_dtype",
+    "versions",
+)  # settings that change a run by float noise only: a warning, no refusal
 
 
 class CreativeRun(Search):
@@ -296,7 +301,9 @@ class CreativeRun(Search):
         if generator is None:
             pinned = [part.partition(":")[2] for part in saved.get("weights", {}).values()]
             name = facts.get("origin", saved["model"])
-            generator = load_generator(name, device=device, revisions=tuple(pinned) if name in PUBLISHED and pinned else None)
+            revisions = tuple(pinned) if name in PUBLISHED and pinned else None
+            switches = {"anchor": saved.get("anchor"), "decoder_prompt": saved.get("decoder", {}).get("prompt")}
+            generator = load_generator(name, device=device, revisions=revisions, **switches)
         if other := differences(saved.get("weights", {}), generator.weights, older="weights" not in saved):
             raise ValueError(f"generator: the run in {folder} was made with other weights: {'; '.join(other)}; give it those")
         if typicality is None:

@@ -109,7 +109,7 @@ class Search:
         self.generator, self.subject, self.space, self.typicality = generator, subject, space, typicality
         self._require_one_subject()
         self.clusters, self.checker = tuple(clusters), checker
-        self.text_embedding = space.positive.text_embedding  # (1, d), of P_pos
+        self.text_embedding = generator.text_embedding(positive_prompt(subject))  # (1, d), what the anchor compares with
         self.rule = self._default_rule() if rule is None else rule
         if not is_dataclass(self.rule) or isinstance(self.rule, type):
             raise ValueError(
@@ -185,13 +185,17 @@ class Search:
     def settings(self) -> dict:
         """Everything that the course of the run depends on, as JSON values."""
         generator, family = self.generator, self.generator.settings
+        decoder = {"steps": family.decoder_steps, "guidance": family.decoder_guidance, "image_size": family.image_size}
+        reading = generator.source.reads_text
         return {
             "model": generator.name,
             "weights": generator.weights,
             **self._choices(),
-            "decoder": {"steps": family.decoder_steps, "guidance": family.decoder_guidance, "image_size": family.image_size},
+            "decoder": decoder | ({"prompt": family.decoder_prompt} if reading else {}),
+            **({"anchor": family.anchor} if reading else {}),
             "device": generator.device.type,
             "dtype": str(generator.dtype).removeprefix("torch."),
+            **({} if generator.sampling_dtype == torch.float32 else {"sampling_dtype": str(generator.sampling_dtype)[6:]}),
             "versions": versions(),
         }
 

@@ -150,10 +150,52 @@ def test_decode_without_guidance(generator):
     assert len(generator.decode(torch.zeros(2, generator.embedding_dim), guidance=1.0)) == 2
 
 
-def test_only_the_21_decoder_reads_the_prompt(generator):
+def test_the_decoder_is_told_the_prompt_where_it_reads_text_and_shall(generator, miniature_folders):
+    """As published, the 2.1 decoder is told nothing: it draws what the embedding says, not what the words say."""
     embeddings = torch.zeros(1, generator.embedding_dim)
-    same = [generator.decode(embeddings, prompt=words)[0].tobytes() for words in ("a vehicle", "a fruit")]
-    assert (same[0] == same[1]) == (generator.name == "2.2")
+    said = [generator.decode(embeddings, prompt=words)[0].tobytes() for words in (None, "a vehicle", "a fruit")]
+    assert len(set(said)) == 1
+    if generator.name == "2.1":
+        told = load_generator(miniature_folders["2.1"], device="cpu", decoder_prompt="subject")
+        other = [told.decode(embeddings, prompt=words)[0].tobytes() for words in (None, "a vehicle", "a fruit")]
+        assert other[0] == said[0] and len(set(other)) == 3
+        expected = told.decoder_pipeline(
+            "a fruit",
+            image_embeds=embeddings,
+            negative_image_embeds=told.zero_image_embedding,
+            height=told.settings.image_size,
+            width=told.settings.image_size,
+            num_inference_steps=told.settings.decoder_steps,
+            guidance_scale=told.settings.decoder_guidance,
+            generator=[torch.Generator().manual_seed(0)],
+        ).images[0]
+        assert other[2] == expected.tobytes()
+
+
+def test_the_anchor_of_21_is_the_extended_text_encoder(miniature_folders):
+    """Section 6; against the encoder's own forward. It can be chosen, is a setting of a run, and nothing in other families."""
+    anchors = {name: load_generator(miniature_folders["2.1"], device="cpu", anchor=name) for name in (None, "decoder", "prior")}
+    pipeline = anchors["decoder"].decoder_pipeline
+    read = pipeline.tokenizer(PROMPT, padding="max_length", truncation=True, max_length=77, return_tensors="pt")
+    with torch.no_grad():
+        extended = pipeline.text_encoder(read.input_ids, read.attention_mask)[0]
+    found = {name: generator.text_embedding(PROMPT) for name, generator in anchors.items()}
+    torch.testing.assert_close(found[None], extended)
+    assert torch.equal(found[None], found["decoder"]) and torch.equal(
+        found[None], anchors["prior"].text_embedding(PROMPT, "decoder")
+    )
+    assert torch.equal(found["prior"], anchors["prior"].encode_text(PROMPT).text_embedding)
+    assert found[None].shape == (1, anchors[None].embedding_dim) and not found[None].requires_grad
+    assert (anchors[None].settings.anchor, anchors[None].settings.decoder_prompt) == ("decoder", "empty")
+    with pytest.raises(ValueError, match="^anchor: got 'clip'; choose 'prior' or 'decoder'"):
+        load_generator(miniature_folders["2.1"], device="cpu", anchor="clip")
+    for switch in ({"anchor": "decoder"}, {"decoder_prompt": "subject"}):
+        with pytest.raises(ValueError, match=f"^{next(iter(switch))}: got .*, but the decoder of '2.2' reads no text"):
+            load_generator(miniature_folders["2.2"], device="cpu", **switch)
+    other = load_generator(miniature_folders["2.2"], device="cpu")
+    assert torch.equal(other.text_embedding(PROMPT), other.encode_text(PROMPT).text_embedding)
+    with pytest.raises(ValueError, match="^encoder: the decoder of '2.2' reads no text; choose 'prior'"):
+        other.text_embedding(PROMPT, "decoder")
 
 
 def test_decode_names_what_is_wrong(generator):

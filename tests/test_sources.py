@@ -1,6 +1,7 @@
 """Names, folders, environment variables and generator.json: which files a generator is made of."""
 
 import json
+import shutil
 
 import pytest
 
@@ -60,3 +61,21 @@ def test_settings_that_make_no_sense_name_the_file(text, message, tmp_path):
     with pytest.raises(ValueError, match=f"^model: {path} ") as raised:
         read_settings(path)
     assert message in str(raised.value)
+
+
+def test_what_a_decoder_that_reads_text_is_by_default(miniature_folders, tmp_path):
+    assert find_source("kandinsky-2.1").settings == Settings(anchor="decoder") and find_source("kandinsky-2.1").reads_text
+    assert not find_source("kandinsky-2.2").reads_text and not find_source("pocket").reads_text
+    reading, deaf = (find_source(miniature_folders[family]) for family in ("2.1", "2.2"))
+    assert (reading.reads_text, reading.settings.anchor) == (True, "decoder")
+    assert (deaf.reads_text, deaf.settings.anchor) == (False, "prior")
+    for family in ("2.1", "2.2"):
+        shutil.copytree(miniature_folders[family], tmp_path / family)
+        (tmp_path / family / "generator.json").write_text('{"anchor": "prior", "decoder_prompt": "subject"}')
+    assert find_source(tmp_path / "2.1").settings == Settings(anchor="prior", decoder_prompt="subject")
+    (tmp_path / "2.2" / "generator.json").write_text('{"anchor": "decoder"}')
+    with pytest.raises(ValueError, match="has anchor = 'decoder', but its decoder reads no text"):
+        find_source(tmp_path / "2.2")
+    (tmp_path / "2.1" / "generator.json").write_text('{"anchor": "clip"}')
+    with pytest.raises(ValueError, match="has anchor = 'clip'; write one of prior, decoder"):
+        find_source(tmp_path / "2.1")

@@ -8,7 +8,6 @@ import random
 from collections.abc import Sequence
 
 import torch
-from diffusers import KandinskyPipeline
 from torch.nn import functional
 
 from creativelib.generator import POSITIVE_PROMPT, Generator
@@ -147,18 +146,10 @@ class ConceptLab(Method):
         return desk.ask(image, KIND.format(subject=desk.subject.words.strip()))
 
 
-@torch.no_grad()
 def class_embedding(generator: Generator, prompt: str) -> torch.Tensor:
     """Text embedding (1, d) of a prompt about a class.
 
     By the decoder's multilingual CLIP in Kandinsky 2.1, as published; by the prior's text encoder where the decoder reads
     no text.
     """
-    if not isinstance(generator.decoder_pipeline, KandinskyPipeline):
-        return generator.encode_text(prompt).text_embedding
-    pipeline = generator.decoder_pipeline
-    tokens = pipeline.tokenizer(prompt, padding="max_length", truncation=True, max_length=77, return_tensors="pt")
-    projected, _ = pipeline.text_encoder(
-        input_ids=tokens.input_ids.to(generator.device), attention_mask=tokens.attention_mask.to(generator.device)
-    )
-    return projected.float()
+    return generator.text_embedding(prompt, "decoder" if generator.source.reads_text else "prior")

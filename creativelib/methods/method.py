@@ -152,7 +152,7 @@ class Desk:
         return sample_embeddings(self.generator, condition or self.subject.condition, noise_sources(seeds))
 
     def decode(self, embeddings: torch.Tensor, seeds: list[int]) -> list[Image.Image]:
-        """Pictures of embeddings (N, d); the Kandinsky 2.1 decoder also reads P_pos."""
+        """Pictures of embeddings (N, d), of P_pos where the decoder is told it."""
         self.meter.charge(Cost(decodes=len(embeddings)))
         return self.generator.decode(embeddings, prompt=self.subject.prompt, seed=seeds)
 
