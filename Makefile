@@ -3,6 +3,7 @@
 #   TORCH_INDEX_URL=...     where pip shall look for it
 #   PYTHON=...              the Python (3.11 or newer) that makes .venv
 #   JOBS=...                how many tests run at once (default: one a core, 8 at most; each takes about 1.5 GB)
+#   SIZE=pocket|full        what `make bench` times
 #   LAB=...                 what to tell JupyterLab, for example LAB='--no-browser --port=9000', or as root LAB=--allow-root
 
 PYTHON_CHOSEN := $(PYTHON)
@@ -12,6 +13,7 @@ TORCH ?= auto
 TORCH_INDEX_URL ?=
 JOBS ?= 2
 LAB ?=
+SIZE ?= pocket
 # PyTorch's threads shall wait without spinning: see creativelib/__init__.py
 OMP_WAIT_POLICY ?= passive
 export PYTHON_CHOSEN TORCH TORCH_INDEX_URL OMP_WAIT_POLICY
@@ -25,7 +27,7 @@ NBVAL := --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanit
 	-p no:cacheprovider
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures notebooks test lab lint bench comparison gallery pocket-corpus pocket pocket-evaluate lock clean
+.PHONY: help setup figures notebooks test lab lint bench test-gpu comparison gallery pocket-corpus pocket pocket-evaluate lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,8 +53,11 @@ lint: setup ## check style and format
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 
-bench: setup ## time the method on this machine
-	$(RUN) -m bench
+bench: setup ## time the method on this machine (SIZE=full: the published sizes, with random weights)
+	$(RUN) -m bench --size $(SIZE)
+
+test-gpu: setup ## run the tests that need an NVIDIA card
+	$(RUN) -m pytest -m gpu tests
 
 comparison: setup ## compare all methods under the same compute and answer data/comparison/hypotheses.toml (JOBS=2)
 	$(RUN) -m creativelib compare --stated --jobs $(JOBS) --out build/comparison

@@ -1,8 +1,10 @@
 """Time the main steps on the shipped model; each against its plain alternative where there is one, in one run.
 
 Prints the median of several repeats, and ratios, which hold better than seconds between machines. Nothing is asserted.
+``--size full`` times the published architectures instead, see ``bench.full``.
 """
 
+import argparse
 import platform
 import resource
 import statistics
@@ -11,6 +13,7 @@ import time
 
 import torch
 
+from bench import full
 from creativelib.generator import load_generator, positive_prompt
 from creativelib.prior_sampling import sample_prior
 from creativelib.pullback import load_checker
@@ -31,6 +34,21 @@ def median_seconds(action, repeats: int = 3) -> float:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--size", choices=("pocket", "full"), default="pocket", help="the shipped model, or the published sizes"
+    )
+    options, rest = parser.parse_known_args()
+    if options.size == "full":
+        full.main(rest)
+    elif rest:
+        parser.error(f"{' '.join(rest)}: only with --size full")
+    else:
+        pocket()
+
+
+def pocket() -> None:
+    """Timings of the shipped model."""
     generator, checker = load_generator("pocket"), load_checker()
     prompt, guidance = positive_prompt("vehicle"), 2.0
     print(f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}, ", end="")

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 import torch
 from PIL import Image
 from torch.nn import functional
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText, AutoProcessor, Idefics3Processor
 
 from creativelib.arguments import whole_number
 from creativelib.generator import with_article
@@ -125,9 +125,9 @@ def answer_tokens(tokenizer, word: str) -> set[int]:
     for spelling in (word, word.capitalize(), word.upper()):
         for text in (spelling, " " + spelling):
             pieces = tokenizer.convert_ids_to_tokens(tokenizer(text, add_special_tokens=False).input_ids)
-            cores = [piece.lstrip(SPACE_MARKS) for piece in pieces if piece.strip(SPACE_MARKS + " ")]
-            forms = {vocabulary[mark + cores[0]] for mark in ("", *SPACE_MARKS) if mark + cores[0] in vocabulary} if cores else ()
-            (whole if len(cores) == 1 else first).update(forms)
+            cores = [core for piece in pieces if (core := piece.lstrip(SPACE_MARKS).strip())]
+            forms = [mark + core for mark in ("", *SPACE_MARKS) for core in cores[:1]]
+            (whole if len(cores) == 1 else first).update(vocabulary[form] for form in forms if form in vocabulary)
     return whole or first
 
 
@@ -154,7 +154,7 @@ class YesNoChecker:
         self.origin = dict(origin or {"name": type(model).__name__})
         self.yes, self.no = (answer_tokens(getattr(processor, "tokenizer", processor), word) for word in ("yes", "no"))
         if not self.yes or not self.no or self.yes & self.no:
-            raise ValueError("processor: its tokenizer does not tell yes and no apart by their first token; use another checker")
+            raise ValueError("processor: its tokenizer does not tell yes and no apart by their first token; use another")
 
     def calibrated(
         self,
@@ -247,14 +247,15 @@ def load_checker(
     device: str | torch.device | None = None,
     threshold: float = 0.5,
     revision: str | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
 ) -> YesNoChecker:
     """Load a checker: ``"pocket"`` (shipped), a folder, or a hub id such as ``"HuggingFaceTB/SmolVLM-256M-Instruct"``.
 
     Args:
         name: a hub id may end in ``@`` and a commit, for numbers that are to be cited, a tag or a branch.
         revision: the same as an argument of its own; by default ``"main"``.
-        dtype: on a GPU by default the checkpoint's own, as models trained in bfloat16 overflow in float16; else float32.
+        dtype: on a GPU by default the checkpoint's own (``"auto"``), as models trained in bfloat16 overflow in float16; else
+            float32.
 
     Raises:
         ValueError: no such device here, two revisions. OSError: the folder or the hub cannot give it; the message says why.
@@ -272,8 +273,10 @@ def load_checker(
     dtype = dtype or ("auto" if device.type == "cuda" else torch.float32)
 
     def load(where: str, **options):
-        processor = AutoProcessor.from_pretrained(where, **options)
-        return processor, AutoModelForImageTextToText.from_pretrained(where, dtype=dtype, **options)
+        model = AutoModelForImageTextToText.from_pretrained(where, dtype=dtype, **options)
+        # SmolVLM2 reads pictures as Idefics3 does; its own processor wants packages for videos before it loads at all.
+        kind = Idefics3Processor if model.config.model_type == "smolvlm" else AutoProcessor
+        return kind.from_pretrained(where, **options), model
 
     processor, model = load_pretrained("checker", where, "config.json", load, revision)
     folder = Path(where)

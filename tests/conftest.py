@@ -6,6 +6,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is loaded, and for the proce
 
 import matplotlib
 import pytest
+import torch
 from databases import memory_folder, postgres, postgres_server  # noqa: F401
 from miniature import build_generator_folder
 from miniature_checkers import build_llava
@@ -23,8 +24,12 @@ def by_length(item) -> int:
 
 
 def pytest_collection_modifyitems(items):
-    """The long ones go first; slow ones are left out, and say so."""
+    """The long ones go first; slow ones, and those that need a GPU where there is none, are left out, and say so."""
     items.sort(key=by_length)
+    if not torch.cuda.is_available():
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU that PyTorch sees (make setup TORCH=cuda)"))
     if os.environ.get("CREATIVELIB_SLOW") != "1":
         for item in items:
             if "slow" in item.keywords:

@@ -21,6 +21,8 @@ from transformers import (
     LlavaNextForConditionalGeneration,
     LlavaNextProcessor,
     LlavaProcessor,
+    SmolVLMConfig,
+    SmolVLMForConditionalGeneration,
 )
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 from transformers.models.janus.configuration_janus import JanusVisionConfig, JanusVQVAEConfig
@@ -111,22 +113,39 @@ def build_janus(folder: Path) -> Path:
     return folder
 
 
-def build_smolvlm(folder: Path) -> Path:
-    """A SmolVLM, which is an Idefics3: tiles with row and column marks, and the whole image last."""
+def build_smolvlm(folder: Path, second: bool = False) -> Path:
+    """A SmolVLM, which is an Idefics3: tiles with row and column marks, and the whole image last; or a SmolVLM2 (``second``),
+    whose files name classes of its own, and whose processor also wants packages for videos.
+    """
     rows = [f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)]
     marks = ("<fake_token_around_image>", "<image>", "<end_of_utterance>", "<global-img>", *rows)
     tokenizer = KINDS["smollm"](LENGTH, marks)
-    config = Idefics3Config(
+    config = (SmolVLMConfig if second else Idefics3Config)(
         vision_config={
             "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": SIDE,
             "patch_size": 8,
         },
         text_config=language(tokenizer), image_token_id=tokenizer.convert_tokens_to_ids("<image>"), scale_factor=2,
     )  # fmt: skip
-    randomise(Idefics3ForConditionalGeneration(config), seed=7, scale=0.3).save_pretrained(folder)
+    model = SmolVLMForConditionalGeneration(config) if second else Idefics3ForConditionalGeneration(config)
+    randomise(model, seed=7, scale=0.3).save_pretrained(folder)
     images = Idefics3ImageProcessorPil(size={"longest_edge": 2 * SIDE}, max_image_size={"longest_edge": SIDE})
     Idefics3Processor(images, tokenizer, image_seq_len=4, chat_template=template("<image>")).save_pretrained(folder)
+    if second:
+        as_smolvlm2(folder)
     return folder
 
 
-BUILDERS = {"pocket": build_llava, "llava": partial(build_llava, kind="llama"), "llava_next": build_llava_next, "janus": build_janus, "smolvlm": build_smolvlm}
+def as_smolvlm2(folder: Path) -> None:
+    """Let the files of an Idefics3's processor name the classes that SmolVLM2's name."""
+    for path in folder.glob("*processor*.json"):
+        path.write_text(path.read_text().replace("Idefics3", "SmolVLM"))
+
+
+BUILDERS = {
+    "pocket": build_llava,
+    "llava": partial(build_llava, kind="llama"),
+    "llava_next": build_llava_next,
+    "janus": build_janus,
+    "smolvlm": build_smolvlm,
+}

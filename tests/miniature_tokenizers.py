@@ -30,7 +30,9 @@ def sentencepiece(length: int, extra: tuple[str, ...]) -> PreTrainedTokenizerFas
     specials, letters = ["<unk>", "<s>", "</s>"], sorted({letter for word in SPELLINGS for letter in word} | set("▁.?,:\n"))
     tokens, merges = merged(SPELLINGS, "▁")
     pieces = list(dict.fromkeys([*specials, *(f"<0x{byte:02X}>" for byte in range(256)), *letters, *tokens, *extra]))
-    model = BPE({piece: index for index, piece in enumerate(pieces)}, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
+    model = BPE(
+        {piece: index for index, piece in enumerate(pieces)}, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True
+    )
     tokenizer = Tokenizer(model)
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     parts = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
@@ -38,7 +40,12 @@ def sentencepiece(length: int, extra: tuple[str, ...]) -> PreTrainedTokenizerFas
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in (*specials, *extra)])
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="</s>", model_max_length=length
+        tokenizer_object=tokenizer,
+        unk_token="<unk>",
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="</s>",
+        model_max_length=length,
     )
 
 

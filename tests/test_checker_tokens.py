@@ -10,7 +10,7 @@ from miniature_checkers import BUILDERS, LENGTH
 from miniature_tokenizers import KINDS
 from PIL import Image
 from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
+from tokenizers.models import BPE, WordLevel
 from transformers import PreTrainedTokenizerFast
 
 from creativelib.pullback import YesNoChecker, answer_tokens, answers_to, load_checker
@@ -39,17 +39,17 @@ def test_both_answers_are_found_in_every_spelling(kind):
 def test_what_follows_a_prompt_begins_with_one_of_them(kind, before, answer):
     """As a model sees it in training: prompt and answer in one text, whatever stands between them."""
     tokenizer = KINDS[kind](LENGTH, ("<image>",))
-    prompt, whole = (tokenizer(text, add_special_tokens=False).input_ids for text in ("this" + before, "this" + before + answer))
+    prompt, whole = (
+        tokenizer(text, add_special_tokens=False).input_ids for text in ("this" + before, "this" + before + answer)
+    )
     length = next((i for i, (one, other) in enumerate(zip(prompt, whole, strict=False)) if one != other), len(prompt))
     yes, no = (answer_tokens(tokenizer, word) for word in ("yes", "no"))
     assert whole[length] in (no if answer == "no" else yes)
     assert not yes & no
 
 
-def test_words_in_pieces_are_known_by_the_first(tmp_path):
+def test_words_in_pieces_are_known_by_the_first():
     letters = {letter: index for index, letter in enumerate(["<unk>", *"yesnoYESNO", "▁"])}
-    from tokenizers.models import BPE
-
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(BPE(letters, [])), unk_token="<unk>")
     assert answer_tokens(tokenizer, "yes") == {letters["y"], letters["Y"]}
     assert answer_tokens(tokenizer, "no") == {letters["n"], letters["N"]}
@@ -97,7 +97,9 @@ def test_a_checkpoint_keeps_its_own_dtype_where_that_is_asked_for(trained_in_bfl
     half = load_checker(trained_in_bfloat16, device="cpu", dtype=torch.float16)
     verdict = half.check(IMAGE, "alien")
     assert math.isnan(verdict.probability) and verdict.yes is False
-    with pytest.raises(ValueError, match="^images: the checker answers 2 of 2 plain pictures with no number; load it in another"):
+    with pytest.raises(
+        ValueError, match="^images: the checker answers 2 of 2 plain pictures with no number; load it in another"
+    ):
         answers_to(half, [IMAGE] * 2, "alien")
 
 
