@@ -76,7 +76,7 @@ def pocket() -> None:
     pictures = generator.decode(baseline[:16])
     print(f"16 decodes: {median_seconds(lambda: generator.decode(baseline[:16])):.2f} s")
     print(f"1 answer of the checker: {median_seconds(lambda: checker.check(pictures[0], 'vehicle')):.3f} s")
-    typicality = TypicalityModel.fit(baseline)
+    typicality = TypicalityModel.fit(baseline, provenance={"prompt": prompt})
     for name in ("lora", "subject-token", "adjective-token"):
         run = CreativeRun(generator, "vehicle", make_space(name, generator, "vehicle"), typicality)
         print(f"1 creative step, {name}: {median_seconds(run.step, 20):.3f} s")

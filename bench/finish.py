@@ -34,9 +34,9 @@ BASELINE, STEPS, REAL = 800, 150, 60
 def draw(generator, subject: str, count: int) -> dict[str, np.ndarray]:
     """Plain and creative pictures of a subject, from the same noise: uint8 (count, H, W, 3) each."""
     seeds = [derive_seed(0, "finish", index) for index in range(count)]
-    baseline = sample_prior(generator, positive_prompt(subject), n=BASELINE, progress=False).embeddings
-    typicality = TypicalityModel.fit(baseline)
-    plain = float(typicality.surprise(baseline).mean())
+    baseline = sample_prior(generator, positive_prompt(subject), n=BASELINE, progress=False)
+    typicality = TypicalityModel.fit(baseline.embeddings, provenance=baseline.provenance)
+    plain = float(typicality.surprise(baseline.embeddings).mean())
     space = make_space("lora", generator, subject, 1)
     run = CreativeRun(generator, subject, space, typicality, seed=1, target=plain + NATS).run(STEPS, progress=False)
     embeddings = {"plain": run.default(seeds), "creative": run.sample(seeds)}

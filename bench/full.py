@@ -105,7 +105,7 @@ def time_prior(watch: Stopwatch, generator: FullSize, count: int) -> None:
 def time_steps(watch: Stopwatch, generator: FullSize, spaces: tuple[str, ...]) -> None:
     """One creative step of each space, against a typicality model of random numbers: what it costs does not depend on them."""
     rows = torch.randn(200, generator.embedding_dim, generator=torch.Generator().manual_seed(0))
-    typicality = TypicalityModel.fit(rows, dims=50)
+    typicality = TypicalityModel.fit(rows, dims=50, provenance={"prompt": PROMPT})
     for space in spaces:
         run = CreativeRun(generator, "vehicle", make_space(space, generator, "vehicle"), typicality, rule=SumRule())
         watch.time(f"1 creative step, {space}", run.step)

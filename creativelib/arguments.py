@@ -2,6 +2,7 @@
 
 import math
 import operator
+from collections.abc import Iterable
 
 MOST_SEED = 2**64 - 1  # what torch takes
 
@@ -29,6 +30,20 @@ def seed_number(name: str, value) -> int:
         ValueError: as ``whole_number``.
     """
     return whole_number(name, value, 0, MOST_SEED, "2**64 - 1, the most that torch takes")
+
+
+def seed_numbers(name: str, values) -> list[int]:
+    """Several seeds, of a list, an array or a range.
+
+    Raises:
+        ValueError: a single number, none at all, or as ``seed_number``.
+    """
+    if not isinstance(values, Iterable) or isinstance(values, str | bytes) or getattr(values, "ndim", 1) != 1:
+        raise ValueError(f"{name}: got {values!r}; give a list of seeds, for example [1, 2, 3]")
+    found = [seed_number(name, value) for value in values]
+    if not found:
+        raise ValueError(f"{name}: got none; give at least one seed")
+    return found
 
 
 def finite_number(name: str, value, above: float = -math.inf, hint: str = "") -> float:

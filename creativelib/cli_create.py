@@ -106,13 +106,17 @@ def create(arguments: argparse.Namespace) -> int:
     from creativelib.run_folder import find_run
 
     model, switches = arguments.model, {"anchor": arguments.anchor, "decoder_prompt": arguments.decoder_prompt}
-    if arguments.resume:
-        kept = find_run(next(iter(asked))) or {}
-        settings = kept.get("settings", {})
+    for folder in asked if arguments.resume else ():
+        kept = find_run(folder)
+        if kept is None:
+            raise ValueError(f"resume: there is no run in {folder}; say what to create, or where it is with --out")
+        settings = kept["settings"]
         model = model or kept.get("origin")
         switches["anchor"] = switches["anchor"] or settings.get("anchor")
         switches["decoder_prompt"] = switches["decoder_prompt"] or settings.get("decoder", {}).get("prompt")
     studio = Studio(model, arguments.device, **switches, progress=not arguments.quiet)
+    for folder, one in ({} if arguments.force else asked).items():  # before any of them takes its time
+        studio.compare(one, folder, resume=arguments.resume)
     for folder, one in asked.items():
         code = create_one(studio, one, folder, arguments)
         if code:
@@ -127,45 +131,74 @@ def create_one(studio, request: Request, folder: Path, arguments: argparse.Names
 
     with hold(folder):
         run = None if arguments.force else studio.open(request, folder, resume=arguments.resume)
-        if run is None and arguments.resume:
-            raise ValueError(f"resume: there is no run in {folder}; say what to create, or where it is with --out")
         if run is None:
+            if not arguments.force:
+                studio.require_free(request, folder)
             run = studio.make(request, folder, arguments.steps)
+            persist(lambda: studio.keep(run, folder, force=arguments.force))
+        elif run.steps >= arguments.steps:
+            print(f"{folder} holds this run, which has {run.steps} steps already; a larger --steps goes further")
         elif run.steps:
             print(f"{folder} holds this run: going on after {run.steps} steps")
         interrupted = False
         try:
-            persist(lambda: run.run(arguments.steps, progress=not arguments.quiet, folder=folder, force=arguments.force))
+            persist(lambda: run.run(arguments.steps, progress=not arguments.quiet, folder=folder))
         except KeyboardInterrupt:
             interrupted = True
-        before, after = persist(lambda: draw(run, folder, traced=not arguments.raw))
-    print(f"surprise {before:.1f} -> {after:.1f} nats after {run.result_step} of {arguments.steps} steps; see {folder}")
+        drawn = "the run itself is saved: make room there, then the same command draws the picture"
+        before, after = persist(lambda: draw(run, folder, traced=not arguments.raw), drawn)
+    steps = max(arguments.steps, run.steps)
+    print(f"surprise {before:.1f} -> {after:.1f} nats after {run.result_step} of {steps} steps; see {folder}")
     if run.stopped == "checker":
         refused = run.history[-1]["check"]
         print(f"the checker ended the search at step {run.steps} (P(yes) {refused:.2f}); step {run.result_step} is shown")
     elif run.stopped == "no answer":
         print(f"the checker's answer at step {run.steps} was no number; step {run.result_step} is shown; again asks it again")
     elif run.stopped == "not finite":
-        print(f"the search ended at step {run.steps}: the loss was no longer finite; a lower learning rate helps")
+        print(
+            f"the search ended at step {run.steps}: the loss was no longer finite; step {run.result_step} is shown; a lower "
+            "learning rate helps"
+        )
     elif run.stopped == "target":
         print(f"the search ended at step {run.steps}: it reached its target")
     return 130 if interrupted else 0
 
 
-def persist(write):
+def persist(write, safe: str = ""):
     """``write()``, again and again while the disk is full and somebody is there to make room.
+
+    Args:
+        safe: what to say of what is on the disk, and what to do, where nobody is there.
 
     Raises:
         OSError: it cannot be written, and nobody is there or it is no matter of room.
     """
     from creativelib.loading import disk_is_full
+    from creativelib.run import NotSaved
 
     while True:
         try:
             return write()
         except OSError as error:
-            if not (sys.stdin.isatty() and disk_is_full(error)):
+            full, lost = disk_is_full(error), isinstance(error, NotSaved)
+            if not full and not lost:
                 raise
-            print("creativelib: " + " ".join(str(error).split()), file=sys.stderr)
-            print("Free some space there, then press Enter to write it again (Ctrl-C gives up).", file=sys.stderr)
-            input()
+            said = f"out: cannot write to {error.folder} ({error.reason})" if lost else str(error)
+            if lost:
+                there = f"the first {error.saved_step} steps are" if error.saved_step else "no step is"
+                safe = f"{there} saved there: make room, then the same command goes on"
+            if not (full and answered(said)):
+                raise OSError(f"{said}; {safe}" if full else f"{said}; what was not saved before is lost") from error
+
+
+def answered(said: str) -> bool:
+    """Show somebody what is wrong and wait for the Enter key; whether it came."""
+    if not sys.stdin.isatty():
+        return False
+    print("creativelib: " + " ".join(said.split()), file=sys.stderr)
+    print("Nothing is lost while this waits: free some space there, then press Enter (Ctrl-C gives up).", file=sys.stderr)
+    try:
+        input()
+    except EOFError:
+        return False
+    return True

@@ -7,6 +7,7 @@ RULES = {"alternating": "AlternatingRule", "sum": "SumRule"}  # on the command l
 OPTIONS = {"lora": "rank", "lora+subject-token": "rank", "adjective-token": "adjective"}  # what a space has of its own
 DEFAULTS = {"space": "lora", "seed": 0, "rank": 10, "adjective": "creative", "rule": "alternating", "n": 5000, "alpha": 1.0}
 DEFAULTS |= {"form": "repel"}
+SUM_WEIGHT = 1.0  # of Eq. 8
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,13 @@ class Request:
         defaults |= {"learning_rate": family.learning_rate, "checker": source.checker or "none"}
         defaults |= {"prior_steps": family.prior_steps, "guidance": family.prior_guidance}
         defaults |= {"baseline_seed": DEFAULTS["seed"] if self.seed is None else self.seed}
-        return replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
+        chosen = replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
+        return chosen.with_rule_number(family)
+
+    def with_rule_number(self, family) -> "Request":
+        """The same with the number that a rule has if none is said; ``None`` where plain samples of the subject say it."""
+        own = {"sum": SUM_WEIGHT, "alternating": family.anchor_threshold}.get(self.rule)
+        return replace(self, rule_number=own) if self.rule_number is None else self
 
     @classmethod
     def answered_by(cls, settings: dict) -> "Request":
@@ -75,14 +82,15 @@ class Request:
         )
 
     def said(self) -> dict:
-        """What was said, in a form in which two requests for the same are equal."""
+        """What was said but for clusters, in a form in which two requests for the same are equal."""
         said = {field.name: getattr(self, field.name) for field in fields(self) if getattr(self, field.name) not in (None, ())}
         if "subject" in said:
             said["subject"] = " ".join(self.subject.split())
         if "checker" in said:  # which one it is, is compared once it is loaded
             said["checker"] = "none" if self.checker == "none" else "one"
-        if "clusters" in said:
-            said["clusters"] = [folder.resolve().name for folder in self.clusters]
-        else:
+        if "rule" in said:
+            number = said.pop("rule_number", None)
+            said["rule"] = self.rule if number is None else f"{self.rule}={round(number, 6):g}"
+        if not said.pop("clusters", ()):  # whose contents are compared where they are
             said = {name: value for name, value in said.items() if name not in ("alpha", "form")}
         return said

@@ -5,8 +5,12 @@ to the same request again by going on, and to another one by a refusal that name
 """
 
 import copy
+import hashlib
 import io
 import math
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,7 +19,7 @@ from PIL import Image
 
 from creativelib import storage
 from creativelib.cli_request import OPTIONS, RULES, Request
-from creativelib.directions import NegativeCluster
+from creativelib.directions import SUFFIXES, NegativeCluster
 from creativelib.figures import before_after
 from creativelib.finish import save_pictures
 from creativelib.generator import Generator, load_generator, positive_prompt
@@ -24,10 +28,12 @@ from creativelib.prior_sampling import PriorSamples, sample_prior
 from creativelib.pullback import RULES as RULE_CLASSES
 from creativelib.pullback import YesNoChecker, load_checker
 from creativelib.run import CreativeRun
+from creativelib.run_files import remains
 from creativelib.run_folder import differences, find_run
 from creativelib.seeds import derive_seed
 from creativelib.sources import find_source
 from creativelib.spaces import make_space
+from creativelib.storage import read_facts
 from creativelib.typicality import TypicalityModel
 
 DIMS = 50  # S2.1 of the paper
@@ -36,7 +42,7 @@ CALIBRATION_IMAGES = 64  # plain pictures that set the checker's threshold
 CHECKER_ROOM = 5 * GIB  # that a checker of the published sizes takes, to make before it comes
 CHECK_EVERY = 25  # steps, section 5.3 of the paper
 CLUSTER_SAMPLES = 100  # of a run whose result is not wanted
-PICTURE, DPI = "before_after.png", 150
+PICTURE, BASELINE, DPI = "before_after.png", "baseline", 150
 
 
 class Studio:
@@ -68,8 +74,8 @@ class Studio:
 
     # --- a run in its folder ------------------------------------------------------------------------------------------
 
-    def open(self, request: Request, folder: Path, *, resume: bool = False) -> CreativeRun | None:
-        """The run that is kept in ``folder`` if it answers ``request``, ready to go on; ``None`` where there is none.
+    def compare(self, request: Request, folder: Path, *, resume: bool = False) -> dict | None:
+        """The facts of the run that is kept in ``folder`` if it answers ``request``; ``None`` where there is none.
 
         Args:
             resume: what was not said is as it is in the folder, and another target may be said.
@@ -80,18 +86,35 @@ class Studio:
         facts = find_run(folder)
         if facts is None:
             return None
-        saved = Request.answered_by(facts["settings"]).said()
-        said = request.said() if resume else request.completed(self.source).said()
-        keys = [key for key in said if not (resume and key == "target")]
-        keys += [] if resume else ["target", "clusters"]
+        asked = request.with_rule_number(self.source.settings) if resume else request.completed(self.source)
+        answered = Request.answered_by(facts["settings"])
+        chosen = asked.rule == "alternating" and asked.rule_number is not None
+        if answered.rule == "alternating" and facts.get("default_rule") is not False and not chosen:
+            answered = replace(answered, rule_number=None)  # the threshold that suits the model
+        saved, said = answered.said(), asked.said()
+        keys = [key for key in said if not (resume and key == "target")] + ([] if resume else ["target"])
         differing = differences({key: saved.get(key) for key in keys}, {key: said.get(key) for key in keys})
+        if request.clusters or not resume:
+            differing += _other_clusters(request.clusters, folder, facts["settings"].get("clusters", []))
         if facts["settings"]["model"] != self.source.name:
             differing.insert(0, f"model is {facts['settings']['model']!r}, not {self.source.name!r}")
         if differing:
+            way = "leave these options out" if resume else f"creativelib create --resume --out {shlex.quote(str(folder))}"
             raise ValueError(
-                f"out: {folder} holds another run: {'; '.join(differing)}; choose another folder with --out, or replace that "
-                "run by --force"
+                f"out: {folder} holds another run: {'; '.join(differing)}. To go on with that run: {way}. For a new one choose "
+                "another folder with --out, or replace that run by --force"
             )
+        return facts
+
+    def open(self, request: Request, folder: Path, *, resume: bool = False) -> CreativeRun | None:
+        """The run that is kept in ``folder`` if it answers ``request``, ready to go on; ``None`` where there is none.
+
+        Raises:
+            As ``compare``.
+        """
+        facts = self.compare(request, folder, resume=resume)
+        if facts is None:
+            return None
         checker, kept = None, facts["settings"]["checker"]
         if kept is not None:
             checker = _with_threshold(self.checker(request.checker or self.source.checker), kept["threshold"])
@@ -99,7 +122,7 @@ class Studio:
         return run.aim(request.target) if resume and request.target is not None else run
 
     def make(self, request: Request, folder: Path, steps: int) -> CreativeRun:
-        """A new run for ``request``; the baseline is kept in ``folder``, and taken from there if it is the same."""
+        """A new run for ``request``, in memory; the baseline is taken from ``folder`` if it is the same."""
         request, generator = request.completed(self.source), self.generator
         prompt = positive_prompt(request.subject)
         space = make_space(request.space, generator, request.subject, request.seed, **_options(request))
@@ -107,7 +130,7 @@ class Studio:
         dims = min(DIMS, generator.embedding_dim // 2)  # half only matters for models far smaller than the published
         typicality = TypicalityModel.fit(baseline.embeddings, dims=dims, provenance=baseline.provenance)
         number = () if request.rule_number is None else (request.rule_number,)
-        plain_rule = request.rule == "alternating" and not number  # with the threshold that suits the model
+        plain_rule = request.rule == "alternating" and not number  # with the threshold that suits the subject
         return CreativeRun(
             generator,
             request.subject,
@@ -124,36 +147,70 @@ class Studio:
             target=request.target,
         )
 
+    def keep(self, run: CreativeRun, folder: Path, *, force: bool = False) -> None:
+        """Write a new ``run``, which ``make`` made, into ``folder``, and its baseline beside it.
+
+        Raises:
+            FileExistsError: a run is there, or files that would be overwritten, and not ``force``. OSError: no room.
+        """
+        run.save(folder, force=force)
+        provenance = run.typicality.provenance
+        self._baselines[_key(provenance)].save(folder / BASELINE)
+
+    def require_free(self, request: Request, folder: Path) -> None:
+        """Refuse a folder without a run that holds files which the command would overwrite, before anything is computed.
+
+        Raises:
+            FileExistsError: names them.
+        """
+        wanted = self._baseline_facts(request.completed(self.source))
+        names = [remains(folder)] if remains(folder) else []
+        try:
+            PriorSamples.load(folder / BASELINE, **wanted)
+        except FileNotFoundError:
+            names += [f"{BASELINE}.json"] if (folder / f"{BASELINE}.json").is_file() else []
+        except ValueError:
+            names.append(f"{BASELINE}.safetensors")
+        pictures = [PICTURE, *(f"creative-{number}{suffix}" for number in range(1, COLUMNS + 1) for suffix in (".png", ".svg"))]
+        names += [name for name in pictures if (folder / name).is_file()][:2]
+        if names:
+            raise FileExistsError(
+                f"out: {folder} holds files that would be overwritten ({', '.join(names)}), but no run: the rest of one, or "
+                "files of your own; choose another folder with --out, or replace them by --force"
+            )
+
     # --- its parts ----------------------------------------------------------------------------------------------------
 
     def baseline(self, request: Request, prompt: str, folder: Path) -> PriorSamples:
-        """The baseline of section 5.1, sampled once for all runs of the command, and kept in ``folder``."""
-        wanted = {
+        """The baseline of section 5.1, sampled once for all runs of the command, or taken from ``folder``."""
+        wanted = self._baseline_facts(request)
+        key = _key(wanted)
+        if key not in self._baselines:
+            try:
+                self._baselines[key] = PriorSamples.load(folder / BASELINE, **wanted)
+            except (FileNotFoundError, ValueError):  # none, of something else, or damaged: made anew
+                self._baselines[key] = sample_prior(
+                    self.generator,
+                    prompt,
+                    n=request.n,
+                    steps=request.prior_steps,
+                    guidance=request.guidance,
+                    seed=request.baseline_seed,
+                    progress=self.progress,
+                )
+        return self._baselines[key]
+
+    def _baseline_facts(self, request: Request) -> dict:
+        """Where the baseline of a completed request comes from, as ``sample_prior`` says it."""
+        return {
             "model": self.generator.name,
             "weights": self.generator.weights["prior"],
-            "prompt": prompt,
+            "prompt": positive_prompt(request.subject),
             "steps": request.prior_steps,
             "guidance": request.guidance,
             "seed": request.baseline_seed,
             "n": request.n,
         }
-        path, key = folder / "baseline", repr(wanted)
-        try:
-            return PriorSamples.load(path, **wanted)
-        except (FileNotFoundError, ValueError):  # none, of something else, or damaged: made anew
-            pass
-        if key not in self._baselines:
-            self._baselines[key] = sample_prior(
-                self.generator,
-                prompt,
-                n=request.n,
-                steps=request.prior_steps,
-                guidance=request.guidance,
-                seed=request.baseline_seed,
-                progress=self.progress,
-            )
-        self._baselines[key].save(path)
-        return self._baselines[key]
 
     def checker(self, name: str) -> YesNoChecker:
         """A checker by folder or hub id, loaded once."""
@@ -178,12 +235,55 @@ class Studio:
     def cluster(self, where: Path, typicality: TypicalityModel, request: Request) -> NegativeCluster:
         """What to keep away from: the pictures in a folder, or what a run in a folder found."""
         options = {"name": where.resolve().name, "alpha": request.alpha, "form": request.form}
+        facts = {"content": content_digest(where)}  # refuses a folder that is not there
         if find_run(where) is None:
-            return NegativeCluster.from_folder(self.generator, where, typicality, **options)
+            facts |= {"source": "folder", "model": self.generator.name, "images": [path.name for path in _pictures(where)]}
+            return NegativeCluster.from_folder(self.generator, where, typicality, provenance=facts, **options)
         other = CreativeRun.load(where, generator=self.generator)
         seeds = [derive_seed(0, "negative", index) for index in range(CLUSTER_SAMPLES)]
-        facts = {"source": "run", "subject": other.subject, "run_seed": other.seed, "step": other.result_step, "seed": 0}
+        facts |= {"source": "run", "subject": other.subject, "run_seed": other.seed, "step": other.result_step, "seed": 0}
         return NegativeCluster.fit(typicality, other.sample(seeds).cpu(), provenance=facts, **options)
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """Those that ``NegativeCluster.from_folder`` sees."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+
+
+def content_digest(where: Path) -> str:
+    """What a cluster is made of, whatever the folder is called: its pictures' bytes, or which run it is and its result.
+
+    Raises:
+        FileNotFoundError: no such folder.
+    """
+    facts = find_run(where)
+    if facts is not None:
+        parts = [str(facts.get(key, "")) for key in ("id", "result_step", "settings")]
+    elif where.is_dir():
+        parts = sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in _pictures(where))
+    else:
+        raise FileNotFoundError(f"folder: there is no folder {where}")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _other_clusters(asked: Sequence[Path], folder: Path, saved: list[dict]) -> list[str]:
+    """How the clusters of the run in ``folder`` differ from those asked for: by content, by name where it does not say."""
+    names = [cluster["name"] for cluster in saved], [where.resolve().name for where in asked]
+    if len(saved) != len(asked):
+        return [f"clusters is {names[0]!r}, not {names[1]!r}"]
+    differing = []
+    for index, (where, *pair) in enumerate(zip(asked, *names, strict=True)):
+        kept = read_facts(folder / "clusters" / str(index)).get("provenance", {}).get("content")
+        if kept is None and len(set(pair)) > 1:
+            differing.append(f"cluster is {pair[0]!r}, not {pair[1]!r}")
+        elif kept is not None and kept != content_digest(where):
+            differing.append(f"cluster {pair[0]!r} was made of something else than {where} holds")
+    return differing
+
+
+def _key(facts: dict) -> str:
+    """Of a baseline, by the facts that were asked for: it may say more of itself."""
+    return repr([facts[name] for name in ("model", "weights", "prompt", "steps", "guidance", "seed", "n")])
 
 
 def _options(request: Request) -> dict:

@@ -30,11 +30,11 @@ POSITIVE_PROMPT = "Professional high-quality photo of {a}. photorealistic, 4k, H
 def split_article(words: str) -> tuple[str, str]:
     """``"alien"`` -> ``("an", "alien")``: by the first letter, which is right often enough for a prompt.
 
-    Words that have an article keep it, and get no second one: ``"the moon"`` -> ``("the", "moon")``. Blanks are made single.
+    Words that have an article keep it, and get no second one: ``"The moon"`` -> ``("the", "moon")``. Blanks are made single.
     """
     words = " ".join(words.split())
     given = re.match(r"(an?|the) (\S.*)", words, flags=re.IGNORECASE)
-    return given.groups() if given else ("an" if words[:1].lower() in tuple("aeiou") else "a", words)
+    return (given[1].lower(), given[2]) if given else ("an" if words[:1].lower() in tuple("aeiou") else "a", words)
 
 
 def with_article(words: str) -> str:

@@ -30,6 +30,8 @@ def find_device(device: str | torch.device | None = None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         found = torch.device(device)
+        if found.type == "meta" or (found.type == "cpu" and found.index):  # which take a tensor, and hold or know nothing
+            raise RuntimeError(f"no device {found}")
         torch.zeros(1, device=found)
     except (RuntimeError, AssertionError, TypeError) as error:  # each build of PyTorch has its own way to refuse
         there = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
@@ -51,21 +53,28 @@ def fast_precision(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
 
 
+_ONE_AT_A_TIME = threading.RLock()  # loading changes what transformers and diffusers share: how tensors are made, their logs
+
+
 @contextmanager
 def quiet_loading() -> Iterator[None]:
-    """No bars and no advice of diffusers and transformers while files are loaded; as it was before, afterwards."""
+    """No bars and no advice of diffusers and transformers while files are loaded; as it was before, afterwards.
+
+    One thread at a time: another one waits.
+    """
     logs = (diffusers.utils.logging, transformers.utils.logging)
-    before = [(log.get_verbosity(), log.is_progress_bar_enabled()) for log in logs]
-    for log in logs:
-        log.set_verbosity_error()
-        log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for log, (verbosity, bars) in zip(logs, before, strict=True):
-            log.set_verbosity(verbosity)
-            if bars:
-                log.enable_progress_bar()
+    with _ONE_AT_A_TIME:
+        before = [(log.get_verbosity(), log.is_progress_bar_enabled()) for log in logs]
+        for log in logs:
+            log.set_verbosity_error()
+            log.disable_progress_bar()
+        try:
+            yield
+        finally:
+            for log, (verbosity, bars) in zip(logs, before, strict=True):
+                log.set_verbosity(verbosity)
+                if bars:
+                    log.enable_progress_bar()
 
 
 def load_pretrained(what: str, where: str, index: str, load: Callable[..., Any], revision: str = "main") -> Any:

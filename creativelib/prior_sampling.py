@@ -20,6 +20,17 @@ def noise_sources(seeds: Iterable[int]) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(seed_number("seeds", seed)) for seed in seeds]
 
 
+def whole_prior_steps(generator: Generator, steps: int | None = None, name: str = "steps") -> int:
+    """Denoising steps of the prior, the family's by default.
+
+    Raises:
+        ValueError: below 2, which the scheduler cannot make, or more than the prior was trained with; ``name`` is the argument.
+    """
+    most = generator.scheduler.config.num_train_timesteps
+    steps = generator.settings.prior_steps if steps is None else steps
+    return whole_number(name, steps, 2, most, "the prior's scheduler cannot take 1, and has no more")
+
+
 class CachedPrior:
     """``PriorTransformer`` for one prompt, with the text read once instead of at every step for every sample.
 
@@ -139,11 +150,10 @@ def sample_embeddings(
     Returns:
         Image embeddings (N, d), float32.
     """
-    steps = generator.settings.prior_steps if steps is None else steps
     guidance = generator.settings.prior_guidance if guidance is None else guidance
     if not sources:
         raise ValueError("sources: got none; give one torch.Generator a sample")
-    steps = whole_number("steps", steps, 2, hint="the prior's scheduler cannot take 1")
+    steps = whole_prior_steps(generator, steps)
     guidance = finite_number("guidance", guidance)
     guided = guidance > 1
     kind = PlainPrior if must_be_called(generator.prior) else CachedPrior
@@ -215,7 +225,7 @@ def sample_prior(
         progress: show a bar.
     """
     n, batch_size, seed = whole_number("n", n, 1), whole_number("batch_size", batch_size, 1), seed_number("seed", seed)
-    steps = whole_number("steps", generator.settings.prior_steps if steps is None else steps, 2)
+    steps = whole_prior_steps(generator, steps)
     guidance = finite_number("guidance", generator.settings.prior_guidance if guidance is None else guidance)
     condition, embeddings = generator.encode_text(prompt), torch.empty(n, generator.embedding_dim)
     with tqdm(total=n, desc="sampling the prior", unit="sample", leave=False, disable=not progress) as bar:

@@ -4,7 +4,7 @@ import math
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -69,6 +69,43 @@ class SumRule:
 
 
 RULES = {rule.__name__: rule for rule in (AlternatingRule, SumRule)}  # by the name that a saved run gives
+
+
+def checked_rule(rule) -> Rule:
+    """``rule``, unless a saved run could not say which one it is.
+
+    Raises:
+        ValueError: no object of a dataclass, or one that a file cannot tell from another.
+    """
+    if not is_dataclass(rule) or isinstance(rule, type):
+        raise ValueError(
+            f"rule: got {rule!r}, of which a file cannot say what it does; give an AlternatingRule, a SumRule, or an "
+            "object of a dataclass of your own with a __call__(creative, anchor), whose fields are kept with the run"
+        )
+    kind = type(rule)
+    if RULES.get(kind.__name__, kind) is not kind or any(field.name == "name" for field in fields(rule)):
+        raise ValueError(
+            f"rule: got {rule!r}, which a file cannot tell from another rule; choose a class name other than "
+            f"{' and '.join(RULES)}, and no field called 'name'"
+        )
+    return rule
+
+
+def checked_decision(decision) -> Decision:
+    """What a rule decided, unless it cannot be followed, or kept under the name of its kind.
+
+    Raises:
+        ValueError: no tuple of three, a kind that cannot be part of a key, a loss that is no number with a gradient.
+    """
+    loss, kind, hold = decision if isinstance(decision, tuple) and len(decision) == 3 else (None, None, None)
+    if not isinstance(kind, str) or not kind.isprintable() or not kind or "/" in kind:
+        raise ValueError(
+            f"rule: its decision is {decision!r}; give a tuple (loss, kind, hold) such as pullback.Decision, in which the kind "
+            "is a word or words without '/', for example 'creative'"
+        )
+    if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or not loss.requires_grad:
+        raise ValueError(f"rule: the loss of its decision is {loss!r}; give one number made from the losses it was called with")
+    return Decision(loss.reshape(()), kind, bool(hold))
 
 
 def run_threshold(answers: torch.Tensor, *, share: float = 0.95, group: int = CHECK_IMAGES, checks: int = CHECKS) -> float:

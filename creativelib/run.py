@@ -3,7 +3,8 @@
 import math
 import uuid
 import warnings
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -11,8 +12,21 @@ from tqdm.auto import tqdm
 
 from creativelib.directions import NegativeCluster
 from creativelib.generator import Generator, load_generator
+from creativelib.loading import disk_is_full
 from creativelib.pullback import RULES, Rule, YesNoChecker
-from creativelib.run_folder import FORMAT, History, differences, find_run, hold, read_state, remove_run, write_state
+from creativelib.run_files import replacing
+from creativelib.run_folder import (
+    FORMAT,
+    SOFT,
+    History,
+    differences,
+    find_run,
+    hold,
+    read_state,
+    require_free,
+    require_held,
+    write_state,
+)
 from creativelib.search import Search
 from creativelib.snapshots import Snapshots
 from creativelib.sources import PUBLISHED
@@ -22,19 +36,30 @@ from creativelib.typicality_alternatives import load_typicality
 
 SAVE_EVERY = 25  # steps between saved states, where these are small
 STATE_BYTES = 150 * 10**6  # what the states of 1,000 steps may take; large ones are written less often
-SOFT = (
-    "device",
-    "dtype",
-    "sampling_dtype",
-    "versions",
-)  # settings that change a run by float noise only: a warning, no refusal
+
+
+class NotSaved(OSError):
+    """A run could not be written; everything is still in memory.
+
+    Attributes:
+        folder: which one. reason: in words. saved_step: of the last state in the folder.
+    """
+
+    def __init__(self, folder: Path, steps: int, saved_step: int, error: OSError):
+        self.folder, self.reason, self.saved_step = folder, error.strerror or str(error), saved_step
+        first = "make room there" if disk_is_full(error) else "mend that"
+        super().__init__(
+            f"folder: cannot write to {folder} ({self.reason}). The {steps} steps done are kept in memory: {first} and call "
+            "save(), or save(another folder)."
+        )
 
 
 class CreativeRun(Search):
     __doc__ = Search.__doc__
 
     folder: Path | None = None  # where it is kept
-    _id, _saves = "", 0  # which run it is, and how often it was written: tells whether a folder holds what this object knows
+    _id = ""  # which run it is
+    _mark = _tried = ""  # of the last save, and of the last attempt at one: tell whether a folder holds what this object knows
     _saved_step = 0  # of the state on the disk
     _unsaved = False  # the user was told so
     _history: History | None = None
@@ -54,7 +79,8 @@ class CreativeRun(Search):
 
         Raises:
             ValueError: the folder holds a run with other settings; names them. FileExistsError: this run has made steps that
-                are not those in the folder. FolderInUse: another process works there.
+                are not those in the folder, or there are files of a run without the run. FolderInUse: another process works
+                there.
             OSError: the folder cannot be written to: at once at the start; later there is a warning, the search goes on in
                 memory and tries again, and this is raised if it still fails at the end. ``save`` can be called then.
             KeyboardInterrupt: passed on, after what was done has been kept (and saved).
@@ -100,14 +126,15 @@ class CreativeRun(Search):
             folder: by default the one that the run is kept in. force: replace another run that is there.
 
         Raises:
-            ValueError: no folder yet. FileExistsError: there is another run, or another process went on with this one.
+            ValueError: no folder yet. FileExistsError: there is another run, or another process went on with this one, or there
+                are files of a run without the run.
             FolderInUse: another process works there. OSError: it cannot be written; everything is still in memory.
         """
         if folder is None and self.folder is None:
             raise ValueError("folder: got None, and the run is in none yet; give a folder")
         with hold(self.folder if folder is None else folder) as there:
-            self._claim(there, force)
-            self._write()
+            if not self._claim(there, force):
+                self._write()
         return there / "run.safetensors"
 
     def _settle(self, folder: Path, force: bool) -> None:
@@ -115,32 +142,39 @@ class CreativeRun(Search):
         if self.steps == 0 and not force and find_run(folder) is not None and not self._is_ours(folder):
             self.resume(folder)
         self._claim(folder, force)
-        if not self._saves:
-            self._write()
 
     def _is_ours(self, folder: Path) -> bool:
         """Whether ``folder`` holds what this object last wrote or read."""
-        facts = find_run(folder) if folder == self.folder else None
-        return facts is not None and (facts.get("id", ""), facts.get("saves", 0)) == (self._id, self._saves)
+        try:
+            facts = find_run(folder) if folder == self.folder else None
+        except ValueError:  # damaged
+            return False
+        return facts is not None and facts.get("id", "") == self._id and _mark(facts) in (self._mark, self._tried)
 
-    def _claim(self, folder: Path, force: bool) -> None:
-        """Make a locked ``folder`` the one that this run writes to."""
-        found = find_run(folder)
-        if found is not None and not self._is_ours(folder):
-            if not force:
-                settings, steps = found["settings"], found.get("steps", 0)
-                raise FileExistsError(
-                    f"folder: {folder} holds another run ({settings['subject']}, {settings['space']}, seed {settings['seed']}, "
-                    f"{steps} steps); choose another folder, or replace it by force=True"
-                )
-            self.snapshots.move_to(folder / "snapshots")
-            remove_run(folder)
-            found = None
-        if found is None or "id" not in found:
-            self._id, self._saves, self.folder, self._history = uuid.uuid4().hex, 0, folder, History(folder)
-            self.snapshots.move_to(folder / "snapshots")
-        else:
+    def _claim(self, folder: Path, force: bool) -> bool:
+        """Make a locked ``folder`` the one that this run writes to; returns whether a first state was written for it.
+
+        What is there stays until that is on the disk, see ``run_files``.
+        """
+        ours = self._is_ours(folder)
+        if ours and self._id:
             self.snapshots.forget_later(self.steps)
+            return False
+        if not ours and not force:
+            require_free(folder)
+        before = self.folder, self._id, self._mark, self._saved_step, self._history
+        self.snapshots.move_to(folder / "snapshots")
+        with self._told(folder), replacing(folder):
+            try:
+                self.folder, self._id, self._mark, self._history = folder, uuid.uuid4().hex, "", History(folder)
+                self._write()
+            except BaseException:
+                self.folder, self._id, self._mark, self._saved_step, self._history = before
+                self._tried = self._mark
+                self.folder = self.folder or folder  # where ``save`` tries again
+                self.snapshots.move_to(self.folder / "snapshots")  # out of the files, which go now
+                raise
+        return True
 
     def _save_in_passing(self) -> None:
         """What a step leaves to write. If it fails, say so once and go on: the next time, or the end, writes all of it."""
@@ -150,30 +184,40 @@ class CreativeRun(Search):
         try:
             self._write(state=due)
             self._unsaved = False
-        except OSError as error:
+        except NotSaved as error:
             if not self._unsaved:
-                warnings.warn(f"{error} The search goes on in memory and tries again.", stacklevel=3)
+                warnings.warn(
+                    f"folder: cannot write to {self.folder} ({error.reason}). The search goes on in memory and tries again.",
+                    stacklevel=3,
+                )
             self._unsaved = True
 
     def _write(self, state: bool = True) -> None:
         """Write snapshots and rows that are not written yet, and last the state."""
         passing = set() if state or self._accepted % self.snapshot_every == 0 else {self._accepted}
-        try:
-            if not self._saves:
+        with self._told(self.folder):
+            if not self._mark:
                 self.typicality.save(self.folder / "typicality")
                 for index, cluster in enumerate(self.clusters):
                     cluster.save(self.folder / "clusters" / str(index))
             self.snapshots.write(but=passing)
             self._history.write(self.history)
             if state:
+                self._tried = uuid.uuid4().hex
                 write_state(self.folder, self._state(), self._facts())
-                self._saves, self._saved_step = self._saves + 1, self.steps
+                self._mark, self._saved_step = self._tried, self.steps
                 self._drop_superseded(on_disk=True)
+
+    @contextmanager
+    def _told(self, folder: Path) -> Iterator[None]:
+        """A block that writes to the ``folder`` that is held; what goes wrong is a ``NotSaved``."""
+        try:
+            require_held(folder)
+            yield
+        except NotSaved:
+            raise
         except OSError as error:
-            raise OSError(
-                f"folder: cannot write to {self.folder} ({error.strerror or error}). The {self.steps} steps done are kept in "
-                "memory: make room there and call save(), or save(another folder)."
-            ) from error
+            raise NotSaved(folder, self.steps, self._saved_step, error) from error
 
     def _state(self) -> dict[str, torch.Tensor]:
         """The tensors that are needed to go on, where they are."""
@@ -188,7 +232,7 @@ class CreativeRun(Search):
         """What else is needed to go on, and to read."""
         return {
             "id": self._id,
-            "saves": self._saves + 1,
+            "mark": self._tried,
             "settings": self.settings,
             "origin": self.generator.origin,
             "snapshot_every": self.snapshot_every,
@@ -198,6 +242,7 @@ class CreativeRun(Search):
             "accepted": self._accepted,
             "superseded": sorted(self._superseded),
             "held_seed": self._held_seed,
+            "default_rule": self.default_rule,
         }
 
     def export_lora(self, path: str | Path, step: int | None = None) -> Path:
@@ -268,7 +313,8 @@ class CreativeRun(Search):
             self.snapshots = Snapshots.open(folder / "snapshots", facts["steps"])
         self.stopped, self._accepted, self._held_seed = facts["stopped"], facts["accepted"], facts["held_seed"]
         self._superseded = set(facts.get("superseded", []))
-        self._id, self._saves, self._saved_step = facts.get("id", ""), facts.get("saves", 0), self.steps
+        self._id, self._saved_step = facts.get("id", ""), self.steps
+        self._mark = self._tried = _mark(facts)
 
     @classmethod
     def load(
@@ -310,10 +356,8 @@ class CreativeRun(Search):
             try:
                 typicality = load_typicality(folder / "typicality")
             except FileNotFoundError:
-                raise ValueError(
-                    f"typicality: {folder} holds none, because an earlier version saved the run; fit it to the same baseline "
-                    "and give it"
-                ) from None
+                why = "because an earlier version saved the run" if facts.get("format", 1) < FORMAT else "it was deleted"
+                raise ValueError(f"typicality: {folder} holds none, {why}; fit it to the same baseline and give it") from None
         space = make_space(saved["space"], generator, saved["subject"], saved["space_seed"], **saved["space_options"])
         kind = dict(saved["rule"])
         kind = RULES.get(kind.pop("name"), lambda **fields: None)(**kind) if rule is None else rule
@@ -336,8 +380,14 @@ class CreativeRun(Search):
             snapshot_every=facts.get("snapshot_every", 10),
             target=saved["target"],
         )
+        run.default_rule = facts.get("default_rule")  # an earlier version did not say
         run._absent = {"rule": saved["rule"]} if kind is None else {}
         run._absent |= {"checker": saved["checker"]} if saved["checker"] and checker is None else {}
         run._require_settings(facts, folder)
         run._restore(tensors, facts, folder)
         return run
+
+
+def _mark(facts: dict) -> str | int:
+    """Of the save that wrote ``facts``; an earlier version counted the saves."""
+    return facts.get("mark", facts.get("saves", 0))

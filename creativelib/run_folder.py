@@ -15,6 +15,7 @@ The state is renamed into place last, so it decides: what is younger than it is 
 import json
 import math
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -22,10 +23,14 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from creativelib.storage import clear_temporaries, read_facts, read_tensors, sync, write_tensors
+from creativelib.run_files import PLACES, STATE, interrupted, recover, remains
+from creativelib.storage import clear_temporaries, read_facts, read_tensors, write_tensors
 
 KIND, FORMAT = "creative run", 2  # format 1: everything in run.safetensors
-SOFT = ("versions", "device", "dtype")  # settings in which a run may go on differently, with a warning: they change float noise
+SOFT = ("device", "dtype", "sampling_dtype", "versions")  # settings that change float noise only: a warning, no refusal
+
+
+_HELD: dict[Path, tuple] = {}  # what each folder that this process holds was when it was locked
 
 
 class FolderInUse(OSError):
@@ -36,35 +41,84 @@ class FolderInUse(OSError):
 def hold(folder: str | Path) -> Iterator[Path]:
     """Lock ``folder`` (made where it is missing) against other processes; held twice in one process it counts.
 
+    What a killed program left there is put in order first; a warning says what became of a run that was being replaced.
+
     Raises:
         FolderInUse: another process holds it. OSError: it cannot be written to.
     """
     folder = Path(folder).expanduser().resolve()
+    lock = FileLock(folder / ".lock", timeout=0, is_singleton=True)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", timeout=0, is_singleton=True)
+        if not lock.is_locked:
+            folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
         raise FolderInUse(
             f"folder: {folder} is in use by another run; wait until that has ended, or choose another folder"
         ) from None
     except OSError as error:
-        raise OSError(f"folder: cannot write to {folder} ({error.strerror or error}); choose another folder") from error
+        raise _not_writable(folder, error) from error
     try:
+        if lock.lock_counter == 1:
+            _put_in_order(folder)
         yield folder
     finally:
         lock.release()
+
+
+def _not_writable(folder: Path, error: OSError) -> OSError:
+    return OSError(f"folder: cannot write to {folder} ({error.strerror or error}); choose another folder")
+
+
+def _put_in_order(folder: Path) -> None:
+    """Remove what killed programs left in a folder that was just locked, and remember which folder it is."""
+    try:
+        _HELD[folder] = _identity(folder), _identity(folder / ".lock")
+        for place in (folder, *(folder / name for name in PLACES)):
+            clear_temporaries(place, older=0)
+        said = recover(folder)
+    except OSError as error:
+        raise _not_writable(folder, error) from error
+    if said:
+        warnings.warn(said, stacklevel=4)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file or folder it is, whatever it is called; ``None`` where there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def require_held(folder: Path) -> None:
+    """Refuse to write where the folder that was locked is no more.
+
+    Raises:
+        OSError: it was deleted, moved or replaced, or its lock was and so is another process's.
+    """
+    place, lock = _HELD[folder]
+    if _identity(folder) != place or _identity(folder / ".lock") not in (lock, None):
+        raise OSError("it was deleted, moved or replaced while the run worked in it")
 
 
 def find_run(folder: str | Path) -> dict | None:
     """The facts of the run that is saved in ``folder`` (``settings``, ``steps``, ``stopped`` ...); ``None``: there is none.
 
     Raises:
-        ValueError: its file is damaged, or holds something else.
+        ValueError: its file is damaged, or holds something else. OSError: the folder cannot be read.
     """
-    path = Path(folder).expanduser() / "run.safetensors"
-    if not path.is_file():
-        return None
+    folder = Path(folder).expanduser()
+    path = folder / STATE
+    try:
+        if interrupted(folder):
+            with suppress(OSError), hold(folder):  # which puts it in order, unless another process works there
+                pass
+        if not path.is_file():
+            return None
+    except OSError as error:  # a name that is too long, a folder that is closed to us
+        raise OSError(f"folder: cannot read {folder} ({error.strerror}); choose another folder") from error
     facts = read_facts(path)
     if facts.get("kind") != KIND:
         raise ValueError(f"folder: {path} holds a {facts.get('kind')!r} and no {KIND}; choose another folder")
@@ -73,20 +127,24 @@ def find_run(folder: str | Path) -> dict | None:
     return facts
 
 
-def remove_run(folder: Path) -> None:
-    """Remove the files of a run from ``folder``, and nothing else."""
-    for name in ("run", "typicality"):
-        for suffix in (".safetensors", ".json"):
-            (folder / f"{name}{suffix}").unlink(missing_ok=True)
-    (folder / "history.jsonl").unlink(missing_ok=True)
-    for place in (folder / "snapshots", folder / "clusters"):
-        for path in place.glob("*"):
-            if path.stem.isdigit() and path.suffix in (".safetensors", ".json"):
-                path.unlink()
-        with suppress(OSError):  # it is not there, or holds what is somebody else's
-            place.rmdir()
-    clear_temporaries(folder, older=0)
-    sync(folder)
+def require_free(folder: Path) -> None:
+    """Refuse a folder that holds a run, or what remains of one.
+
+    Raises:
+        FileExistsError: says which, and what to do.
+    """
+    found = find_run(folder)
+    if found is not None:
+        settings, steps = found["settings"], found.get("steps", 0)
+        raise FileExistsError(
+            f"folder: {folder} holds another run ({settings['subject']}, {settings['space']}, seed {settings['seed']}, "
+            f"{steps} steps); choose another folder, or replace it by force=True"
+        )
+    if names := remains(folder):
+        raise FileExistsError(
+            f"folder: {folder} holds files that a run would overwrite ({names}), but no {STATE}: the rest of a run that was "
+            "deleted, or files of your own; choose another folder, or replace them by force=True"
+        )
 
 
 # --- state ------------------------------------------------------------------------------------------------------------
@@ -94,7 +152,7 @@ def remove_run(folder: Path) -> None:
 
 def write_state(folder: Path, tensors: dict[str, torch.Tensor], facts: dict) -> None:
     """Write the state, the last of what a save writes."""
-    write_tensors(folder / "run", tensors, {"kind": KIND, "format": FORMAT, **facts})
+    write_tensors(folder / STATE, tensors, {"kind": KIND, "format": FORMAT, **facts})
 
 
 def read_state(folder: str | Path) -> tuple[dict[str, torch.Tensor], dict]:
@@ -104,8 +162,8 @@ def read_state(folder: str | Path) -> tuple[dict[str, torch.Tensor], dict]:
         FileNotFoundError: there is no run. ValueError: the file is damaged, or holds something else.
     """
     if find_run(folder) is None:
-        raise FileNotFoundError(f"folder: no run is saved in {folder} (there is no run.safetensors)")
-    return read_tensors(Path(folder) / "run")
+        raise FileNotFoundError(f"folder: no run is saved in {folder} (there is no {STATE})")
+    return read_tensors(Path(folder) / STATE)
 
 
 def differences(found: dict, wanted: dict, older: bool = False, place: str = "") -> list[str]:
@@ -186,11 +244,12 @@ class History:
             for line in file:
                 try:
                     row = decode_row(line.decode())
-                except ValueError:
-                    break  # the half-written end
-                if row["step"] >= steps:
+                    number = row["step"]
+                except (ValueError, AttributeError, KeyError):
+                    break  # the half-written end, or no row of ours
+                if number >= steps:
                     break
-                rows[row["step"]] = row
+                rows[number] = row
                 self._good += len(line)
         if sorted(rows) != list(range(steps)):
             raise ValueError(f"folder: {self.path} is damaged: it holds {len(rows)} of {steps} steps; put back a copy")

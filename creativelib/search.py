@@ -2,21 +2,30 @@
 
 import math
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
 from importlib.metadata import version
 from weakref import WeakKeyDictionary
 
 import torch
 
 import creativelib
-from creativelib.arguments import finite_number, seed_number, whole_number
+from creativelib.arguments import finite_number, seed_number, seed_numbers, whole_number
 from creativelib.directions import NegativeCluster, directional_loss
 from creativelib.generator import Generator, positive_prompt
 from creativelib.losses import anchor_loss, creative_loss
-from creativelib.prior_sampling import noise_sources, sample_embeddings, sample_prior
-from creativelib.pullback import CHECK_IMAGES, AlternatingRule, Rule, YesNoChecker, anchor_threshold
+from creativelib.prior_sampling import noise_sources, sample_embeddings, sample_prior, whole_prior_steps
+from creativelib.pullback import (
+    CHECK_IMAGES,
+    AlternatingRule,
+    Rule,
+    YesNoChecker,
+    anchor_threshold,
+    checked_decision,
+    checked_rule,
+)
 from creativelib.seeds import derive_seed
 from creativelib.snapshots import Snapshots
 from creativelib.spaces import ConceptualSpace
@@ -97,7 +106,7 @@ class Search:
         rate = defaults.learning_rate if learning_rate is None else learning_rate
         self.learning_rate = finite_number("learning_rate", rate, above=0, hint="1e-4 in the paper")
         self.sampling = {
-            "steps": whole_number("prior_steps", defaults.prior_steps if prior_steps is None else prior_steps, 2),
+            "steps": whole_prior_steps(generator, prior_steps, "prior_steps"),
             "guidance": finite_number("guidance", defaults.prior_guidance if guidance is None else guidance),
         }
         self.target = None if target is None else finite_number("target", target)
@@ -110,12 +119,8 @@ class Search:
         self._require_one_subject()
         self.clusters, self.checker = tuple(clusters), checker
         self.text_embedding = generator.text_embedding(positive_prompt(subject))  # (1, d), what the anchor compares with
-        self.rule = self._default_rule() if rule is None else rule
-        if not is_dataclass(self.rule) or isinstance(self.rule, type):
-            raise ValueError(
-                f"rule: got {rule!r}, of which a file cannot say what it does; give an AlternatingRule, a SumRule, or an "
-                "object of a dataclass of your own with a __call__(creative, anchor), whose fields are kept with the run"
-            )
+        self.default_rule = rule is None  # the command line tells apart what was chosen
+        self.rule = self._default_rule() if rule is None else checked_rule(rule)
         self.optimizers: dict[str, torch.optim.AdamW] = {}  # one for each kind of step, see ``optimizer``
         self.history: list[dict] = []
         self.snapshots = Snapshots()
@@ -137,6 +142,12 @@ class Search:
                 raise ValueError(
                     f"typicality: the {key} of its baseline is {baseline[key]!r}, not {own!r}; fit one to the subject's"
                 )
+        if "prompt" not in baseline:
+            warnings.warn(
+                "typicality: it does not say what it was fitted to, so that one of another subject would not be noticed; fit "
+                "it with provenance=samples.provenance",
+                stacklevel=4,
+            )
         if len(self.typicality.mean) != self.generator.embedding_dim:
             raise ValueError(
                 f"typicality: it is of embeddings of width {len(self.typicality.mean)}, the generator's have "
@@ -206,9 +217,15 @@ class Search:
 
     @property
     def result_step(self) -> int:
-        """Which snapshot is the result: the last one, or the last that the checker accepted if it did not accept that."""
-        refused = self.steps and self.history[-1]["check"] is not None and self._accepted != self.steps
-        return self._accepted if refused else self.steps
+        """Which snapshot is the result: the last one, or the last that the checker accepted if it did not accept that.
+
+        Where nobody checked it, the last state may give no picture after a loss that was not finite: then it is the last
+        snapshot before.
+        """
+        if self.steps and self.history[-1]["check"] is not None:
+            return self._accepted
+        finite = [step for step in self.snapshots if step < self.steps]  # each had a row in the history
+        return finite[-1] if self.stopped == "not finite" and finite else self.steps
 
     def optimizer(self, kind: str) -> torch.optim.AdamW:
         """AdamW for one kind of step, all of them over the same parameters.
@@ -236,7 +253,7 @@ class Search:
         log_prob = self.typicality.log_prob(embedding)
         anchor = anchor_loss(embedding, self.text_embedding)
         negative = directional_loss(embedding, self.clusters)
-        loss, kind, hold = self.rule(creative_loss(log_prob, self.target) + negative, anchor)
+        loss, kind, hold = checked_decision(self.rule(creative_loss(log_prob, self.target) + negative, anchor))
         optimizer = self.optimizer(kind)
         optimizer.zero_grad()
         loss.backward()
@@ -259,6 +276,7 @@ class Search:
         numbers = [row[key] for key in ("loss", "surprise", "negative_loss", "gradient_norm")]
         if not all(map(math.isfinite, [*numbers, *row["cluster_distance"].values()])):
             self.stopped = "not finite"  # the parameters are still those of the step before
+            row["check"] = self._check_once()
             return row
         optimizer.step()
         self.history.append(row)
@@ -279,11 +297,12 @@ class Search:
         fresh = [past["surprise"] for past in self.history if not past["held"]][-TARGET_WINDOW:]
         if self.target is not None and len(fresh) == TARGET_WINDOW and sum(fresh) / TARGET_WINDOW >= self.target:
             self.stopped = self.stopped or "target"
+            self._check_once()
 
-    def _check_once(self) -> None:
-        """Check the present state, if there is a checker that was not asked about it yet."""
-        if self.checker and self.steps and self.history[-1]["check"] is None:
-            self.check()
+    def _check_once(self) -> float | None:
+        """Check the present state, if there is a checker that was not asked about it yet; what it answered then."""
+        asked = self.checker and self.steps and self.history[-1]["check"] is None
+        return self.check() if asked else None
 
     def iterate(self, steps: int) -> Iterator[dict]:
         """Go on, row by row, until ``steps`` steps are done in all or the run stops; then check, whatever ended it."""
@@ -364,13 +383,16 @@ class Search:
     @torch.no_grad()
     def sample(self, seeds: Sequence[int], step: int | None = None) -> torch.Tensor:
         """Embeddings (N, d) at a snapshot (the result by default); the same seeds show the same sample at every step."""
+        seeds = seed_numbers("seeds", seeds)
         with self.at(step):
-            return self.space.sample(list(seeds), **self.sampling).detach().clone()
+            return self.space.sample(seeds, **self.sampling).detach().clone()
 
     @torch.no_grad()
     def default(self, seeds: Sequence[int]) -> torch.Tensor:
         """Embeddings (N, d) of the frozen model itself, of the same noise: what a result is compared with, in every space."""
-        return sample_embeddings(self.generator, self.space.positive, noise_sources(seeds), **self.sampling)
+        return sample_embeddings(
+            self.generator, self.space.positive, noise_sources(seed_numbers("seeds", seeds)), **self.sampling
+        )
 
 
 def _identity(checker) -> dict:

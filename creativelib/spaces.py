@@ -98,10 +98,14 @@ class LoRA(ConceptualSpace):
 
     def __init__(self, generator: Generator, subject: str, seed: int = 0, rank: int = 10):
         super().__init__(generator, subject, seed)
-        rank = whole_number("rank", rank, 1, hint="10 in the paper")
+        prior = generator.prior
+        adapted = [
+            module for path, module in prior.named_modules() if path.endswith(self.targets) and hasattr(module, "weight")
+        ]
+        width = min(min(module.weight.shape) for module in adapted)  # from there on an adapter is no longer of low rank
+        rank = whole_number("rank", rank, 1, width, "the width of the prior's attention; 10 in the paper")
         self.options = {"rank": rank}
         config = LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(self.targets))
-        prior = generator.prior
         with torch.random.fork_rng():  # peft initialises A from the global state
             torch.manual_seed(self.seed)
             inject_adapter_in_model(config, prior, "creative")
@@ -159,9 +163,13 @@ class SubjectToken(ConceptualSpace):
     def _put_tokens(self, kind: str, before: str, words: str, after: str) -> None:
         """Put a new token for each piece of ``words`` between ``before`` and ``after`` in the prompt.
 
+        Signs at the end of ``words`` stay as they are: the tokenizer may read them together with what follows.
+
         Raises:
             ValueError: the tokenizer reads ``words`` otherwise beside the rest of the prompt than alone.
         """
+        words, signs = re.fullmatch(r"(.*\w)(\W*)", words, flags=re.DOTALL).groups()
+        after = signs + after
         rows = self.generator.word_embeddings(words)
         self._tokens = [f"<{kind} {index}>" for index in range(len(rows))]
         self._prompt = POSITIVE_PROMPT.format(a=f"{before}{''.join(self._tokens)}{after}")
@@ -169,7 +177,7 @@ class SubjectToken(ConceptualSpace):
         ids[places > 0] = self.generator.tokenizer(words, add_special_tokens=False, return_tensors="pt").input_ids[0].to(ids)
         if not torch.equal(ids, self.generator.tokenize(POSITIVE_PROMPT.format(a=f"{before}{words}{after}"))[0]):
             raise ValueError(
-                f"{kind}: got {words!r}, whose end the tokenizer reads together with what follows; leave out signs at its end"
+                f"{kind}: got {words!r}, which the tokenizer reads together with what stands beside it; use other words"
             )
         self._parameters["token"] = torch.nn.Parameter(rows)
 

@@ -4,18 +4,21 @@ import glob
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 FACTS = "facts"  # the key of the JSON text in the safetensors header
 SUFFIXES = (".safetensors", ".json")  # of the two files that a name stands for
-STALE_SECONDS = 600  # a temporary file that nobody wrote to for so long was left by a process that died
+WRITTEN = (*SUFFIXES, ".jsonl", ".png", ".svg")  # of the files that are replaced as a whole
+STALE_SECONDS = 600  # a temporary file that nobody wrote to for so long was left by a process that died, here or elsewhere
 
 
 def data_folder() -> Path:
@@ -60,14 +63,29 @@ def sync(path: Path) -> None:
 def clear_temporaries(folder: Path, name: str = "*", older: float = STALE_SECONDS) -> None:
     """Remove what killed processes left half-written of the file ``name``, if nobody wrote to it for ``older`` seconds."""
     for left in folder.glob(f".{name if name == '*' else glob.escape(name)}.*"):
-        ours = left.suffix[1:].isdigit() and Path(left.stem).suffix in (*SUFFIXES, ".jsonl")
+        ours = left.suffix[1:].isdigit() and Path(left.stem).suffix in WRITTEN
         with suppress(FileNotFoundError):  # another process was quicker
-            if ours and time.time() - left.stat().st_mtime >= older:
+            written = left.stat().st_mtime
+            if ours and time.time() - written >= older and not _may_be_writing(int(left.suffix[1:]), written):
                 left.unlink()
 
 
+def _may_be_writing(process: int, written: float) -> bool:
+    """Whether the process of this number lives, and lived when a file was ``written``: numbers are given again."""
+    try:
+        return psutil.Process(process).create_time() <= written + 1
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.Error:  # it lives, and tells us nothing
+        return True
+
+
 def replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write through ``write(temporary path)``, then rename: whatever happens, the old file or the new one is there, whole."""
+    """Write through ``write(temporary path)``, then rename: whatever happens, the old file or the new one is there, whole.
+
+    Raises:
+        OSError: it cannot be written; names the file.
+    """
     clear_temporaries(path.parent, path.name)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -75,8 +93,20 @@ def replace(path: Path, write: Callable[[Path], object]) -> None:
         sync(temporary)
         os.replace(temporary, path)
         sync(path.parent)
+    except (OSError, SafetensorError) as error:
+        raise _not_written(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # of a name that is too long, for one
+            temporary.unlink(missing_ok=True)
+
+
+def _not_written(path: Path, error: Exception) -> OSError:
+    """What went wrong with a file, by its name and, also where safetensors says so only in words, by its number."""
+    number = getattr(error, "errno", None) or next(map(int, re.findall(r"os error (\d+)", str(error))), None)
+    reason = getattr(error, "strerror", None) or (os.strerror(number) if number else str(error))
+    told = OSError(f"path: {path} cannot be written ({reason})")
+    told.errno = number
+    return told
 
 
 def write_tensors(path: str | Path, tensors: dict[str, torch.Tensor], facts: dict, *, readable: bool = True) -> Path:
@@ -101,14 +131,8 @@ def write_tensors(path: str | Path, tensors: dict[str, torch.Tensor], facts: dic
     text = json.dumps(plain_json(facts), indent=1)
     plain = _apart({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
 
-    def write(temporary: Path) -> None:
-        try:
-            save_file(plain, temporary, metadata={FACTS: text})
-        except SafetensorError as error:  # its words for a full disk
-            raise OSError(f"path: {path} cannot be written ({error})") from error
-
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace(path, write)
+    replace(path, lambda temporary: save_file(plain, temporary, metadata={FACTS: text}))
     if readable:
         replace(path.with_suffix(SUFFIXES[1]), lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
     return path

@@ -7,9 +7,11 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is loaded, and for the proce
 import matplotlib
 import pytest
 import torch
+from cli_runs import arguments, out, quick, vehicle_run  # noqa: F401
 from databases import memory_folder, postgres, postgres_server  # noqa: F401
 from miniature import build_generator_folder
 from miniature_checkers import build_llava
+from runs import make, typicality  # noqa: F401
 
 from creativelib.generator import load_generator
 

@@ -1,7 +1,6 @@
 """``creativelib create``: what it writes, going on, refusing, options, interruption, and one clear line for a mistake."""
 
 import copy
-import errno
 import json
 import os
 import re
@@ -12,6 +11,7 @@ from dataclasses import fields
 
 import pytest
 import torch
+from cli_runs import settings, surprises
 from PIL import Image
 
 from creativelib import cli, cli_create, cli_request, creation, pullback, spaces
@@ -19,40 +19,10 @@ from creativelib.generator import positive_prompt
 from creativelib.prior_sampling import PriorSamples, noise_sources, sample_embeddings
 from creativelib.pullback import YesNoChecker
 from creativelib.run import CreativeRun
-from creativelib.run_folder import find_run, hold
+from creativelib.run_folder import hold
 from creativelib.typicality import TypicalityModel
 
-
-@pytest.fixture
-def out(tmp_path):
-    return tmp_path / "out"
-
-
-@pytest.fixture
-def arguments(miniature_folders, out):
-    """Of a run of three quick steps, without a subject."""
-    return ["create", "--model", str(miniature_folders["2.2"]), "--n", "80", "--steps", "3", "--device", "cpu", "--quiet",
-            "--out", str(out)]  # fmt: skip
-
-
-def settings(folder) -> dict:
-    return find_run(folder)["settings"]
-
-
-def surprises(folder) -> list[float]:
-    return [json.loads(line)["surprise"] for line in (folder / "history.jsonl").read_text().splitlines()]
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch, small_generator):
-    """The miniature is loaded once, and pictures are small."""
-    load = creation.load_generator
-
-    def load_once(source, *, device=None):
-        return small_generator if (source.name, device) == (small_generator.name, "cpu") else load(source, device=device)
-
-    monkeypatch.setattr(creation, "load_generator", load_once)
-    monkeypatch.setattr(creation, "DPI", 30)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 # --- what it writes ---------------------------------------------------------------------------------------------------
@@ -119,97 +89,10 @@ def test_any_characters_in_the_subject(arguments, out):
     assert cli.main([*arguments, r"a chair for $\frac{$"]) == 0 and (out / "before_after.png").is_file()
 
 
-# --- a folder that holds a run ----------------------------------------------------------------------------------------
-
-
-def test_the_same_again_goes_on(arguments, out, capsys, monkeypatch):
-    cli.main([*arguments, "vehicle"])
-    first = surprises(out)
-    monkeypatch.setattr(creation, "sample_prior", None)  # nothing is sampled again
-    arguments[arguments.index("--steps") + 1] = "5"
-    assert cli.main([*arguments, "vehicle"]) == 0
-    assert "going on after 3 steps" in capsys.readouterr().out and surprises(out)[:3] == first
-    monkeypatch.undo()
-    cli.main([*arguments[:-1], str(out.with_name("straight")), "vehicle"])
-    assert surprises(out) == surprises(out.with_name("straight")) and len(surprises(out)) == 5
-
-
-@pytest.mark.parametrize(
-    ("other", "difference"),
-    [
-        (["alien"], "subject is 'vehicle', not 'alien'"),
-        (["vehicle", "--seed", "1"], "seed is 0, not 1; baseline_seed is 0, not 1"),
-        (["vehicle", "--space", "embedding"], "space is 'lora', not 'embedding'"),
-        (["vehicle", "--rank", "3"], "rank is 10, not 3"),
-        (["vehicle", "--learning-rate", "0.5"], "learning_rate is 0.001, not 0.5"),
-        (["vehicle", "--target", "90"], "target is None, not 90.0"),
-        (["vehicle", "--rule", "sum"], "rule is 'alternating', not 'sum'"),
-        (["vehicle", "--guidance", "3"], "guidance is 2.0, not 3.0"),
-        (["vehicle", "--prior-steps", "4"], "prior_steps is 3, not 4"),
-        (["vehicle", "--n", "81"], "n is 80, not 81"),
-        (["vehicle", "--checker", "pocket"], "checker is 'none', not 'one'"),
-    ],
-)
-def test_another_run_is_not_replaced(arguments, out, other, difference, capsys, vehicle_run):
-    shutil.copytree(vehicle_run, out)
-    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    assert cli.main([*arguments, *other]) == 2
-    error = capsys.readouterr().err
-    assert error == (
-        f"creativelib: out: {out} holds another run: {difference}; choose another folder with --out, or replace that run by "
-        "--force\n"
-    )
-    assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-
-
-@pytest.fixture(scope="module")
-def vehicle_run(tmp_path_factory, miniature_folders):
-    out = tmp_path_factory.mktemp("run") / "vehicle"
-    options = ["--model", str(miniature_folders["2.2"]), "--n", "80", "--steps", "2", "--quiet", "--device", "cpu"]
-    assert cli.main(["create", "vehicle", *options, "--out", str(out)]) == 0
-    return out
-
-
-def test_force_replaces(arguments, out, vehicle_run):
-    shutil.copytree(vehicle_run, out)
-    assert cli.main([*arguments, "alien", "--force"]) == 0
-    assert settings(out)["subject"] == "alien" and find_run(out)["steps"] == 3
-    assert PriorSamples.load(out / "baseline").provenance["prompt"] == positive_prompt("alien")
-
-
-def test_resume_knows_what_it_was(arguments, out, vehicle_run, capsys):
-    shutil.copytree(vehicle_run, out)
-    options = ["create", "--resume", "--out", str(out), "--quiet", "--device", "cpu"]
-    assert cli.main([*options, "--steps", "4"]) == 0
-    assert find_run(out)["steps"] == 4 and "after 4 of 4 steps" in capsys.readouterr().out
-    assert cli.main([*options, "--steps", "5", "alien"]) == 2
-    assert "subject is 'vehicle', not 'alien'" in capsys.readouterr().err
-    assert cli.main([*options, "--steps", "5", "vehicle", "--seed", "0", "--target", "1000"]) == 0
-    assert settings(out)["target"] == 1000 and find_run(out)["steps"] == 5
-
-
-def test_resume_of_nothing(out, capsys, miniature_folders):
-    assert cli.main(["create", "--resume", "--out", str(out), "--model", str(miniature_folders["2.2"])]) == 2
-    assert f"resume: there is no run in {out}; say what to create" in capsys.readouterr().err
-
-
-def test_a_folder_in_use_is_refused(arguments, out, capsys):
-    holder = "import sys; from creativelib.run_folder import hold\nwith hold(sys.argv[1]): print('held', flush=True); input()"
-    process = subprocess.Popen(
-        [sys.executable, "-c", holder, str(out)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout.readline() == "held\n"
-        assert cli.main([*arguments, "vehicle"]) == 2
-        assert "is in use by another run" in capsys.readouterr().err and not (out / "run.json").exists()
-    finally:
-        process.communicate("\n")
-
-
 # --- options ----------------------------------------------------------------------------------------------------------
 
 
-def test_options_reach_the_run(arguments, out, tmp_path):
+def test_options_reach_the_run(arguments, out, tmp_path, capsys):
     pictures = tmp_path / "red things"
     pictures.mkdir()
     for index in range(3):
@@ -225,6 +108,13 @@ def test_options_reach_the_run(arguments, out, tmp_path):
     (cluster,) = found["clusters"]
     assert (cluster["name"], cluster["alpha"], cluster["form"], cluster["n"]) == ("red things", 0.5, "bounded", 3)
     assert cli.main([*arguments, "vehicle", *options]) == 0  # the same again is the same
+    moved = pictures.rename(tmp_path / "elsewhere")
+    options[options.index(str(pictures))] = str(moved)
+    assert cli.main([*arguments, "vehicle", *options]) == 0  # what counts is what is in it
+    Image.new("RGB", (32, 32), "blue").save(moved / "0.png")
+    capsys.readouterr()
+    assert cli.main([*arguments, "vehicle", *options]) == 2
+    assert f"cluster 'red things' was made of something else than {moved} holds" in capsys.readouterr().err
 
 
 def test_away_from_what_another_run_found(arguments, out, vehicle_run):
@@ -249,6 +139,13 @@ def test_several_seeds_share_a_baseline_and_are_the_runs_of_one_each(arguments, 
     assert (alone / "before_after.png").read_bytes() == (out / "seed-5" / "before_after.png").read_bytes()
 
 
+def test_a_folder_that_is_taken_is_named_before_the_first_of_several_runs(arguments, out, vehicle_run, capsys):
+    shutil.copytree(vehicle_run, out / "seed-5")
+    assert cli.main([*arguments, "vehicle", "--seeds", "4-5"]) == 2
+    assert f"{out}/seed-5 holds another run: seed is 0, not 5" in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == ["seed-5"]
+
+
 def test_the_checker_is_calibrated_on_enough_pictures_and_keeps_its_threshold(arguments, out, checker_folder, monkeypatch):
     asked = {}
 
@@ -267,57 +164,6 @@ def test_the_checker_is_calibrated_on_enough_pictures_and_keeps_its_threshold(ar
     assert cli.main([*arguments, "vehicle", "--checker", str(checker_folder)]) == 0 and len(surprises(out)) == 5
 
 
-# --- interruptions and full disks -------------------------------------------------------------------------------------
-
-
-def test_interruption_keeps_what_was_done(arguments, out, monkeypatch):
-    step = CreativeRun.step
-
-    def interrupted(run):
-        if run.steps == 2:
-            raise KeyboardInterrupt
-        return step(run)
-
-    monkeypatch.setattr(CreativeRun, "step", interrupted)
-    assert cli.main([*arguments, "vehicle"]) == 130
-    assert find_run(out)["steps"] == 2 and (out / "before_after.png").is_file()
-    monkeypatch.undo()
-    assert cli.main([*arguments, "vehicle"]) == 0 and find_run(out)["steps"] == 3
-
-
-def test_several_seeds_end_with_the_first_interruption(arguments, out, monkeypatch):
-    def interrupted(run):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(CreativeRun, "step", interrupted)
-    assert cli.main([*arguments, "vehicle", "--seeds", "0-3"]) == 130
-    assert [path.name for path in out.iterdir()] == ["seed-0"]
-
-
-@pytest.mark.parametrize("somebody", [True, False])
-def test_a_full_disk_loses_nothing_while_somebody_can_make_room(somebody, arguments, out, monkeypatch, capsys):
-    draw, answers = creation.draw, []
-
-    def full_once(run, folder, **options):
-        if not answers:
-            raise OSError(errno.ENOSPC, "No space left on device", str(folder / "before_after.png"))
-        return draw(run, folder, **options)
-
-    monkeypatch.setattr(creation, "draw", full_once)
-    monkeypatch.setattr("sys.stdin.isatty", lambda: somebody, raising=False)
-    monkeypatch.setattr("builtins.input", lambda: answers.append("Enter"))
-    assert cli.main([*arguments, "vehicle"]) == (0 if somebody else 2)
-    assert "No space left on device" in capsys.readouterr().err and find_run(out)["steps"] == 3
-    assert (out / "before_after.png").exists() == somebody
-
-
-def test_unwritable_folder(arguments, tmp_path, capsys):
-    (tmp_path / "file").write_text("in the way")
-    assert cli.main([*arguments[:-1], str(tmp_path / "file" / "out"), "vehicle"]) == 2
-    error = capsys.readouterr().err
-    assert "cannot write to" in error and "choose another folder" in error and error.count("\n") == 1
-
-
 # --- mistakes ---------------------------------------------------------------------------------------------------------
 
 
@@ -326,6 +172,10 @@ def test_unwritable_folder(arguments, tmp_path, capsys):
     [
         (["vehicle", "--model", "nonsense"], "model: got 'nonsense'; choose 'pocket'"),
         (["vehicle", "--device", "foo"], "device: got 'foo'; there is: cpu"),
+        (["vehicle", "--device", "meta"], "device: got 'meta'; there is: cpu"),
+        (["vehicle", "--device", "cpu:3"], "device: got 'cpu:3'; there is: cpu"),
+        (["vehicle", "--out", "x" * 300], "folder: cannot read xxx"),
+        (["vehicle", "--resume", "--out", "x" * 300], "(File name too long); choose another"),
         ([""], "subject: got ''; give a word"),
         ([], "subject: got ''"),
         (["?!", "--resume"], "subject: got '?!'"),

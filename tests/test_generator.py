@@ -27,10 +27,16 @@ def test_prompt_of_the_paper():
             positive_prompt(bad)
 
 
-@pytest.mark.parametrize("words", ["an alien", "An alien", "a red fish", "the moon", " a  red fish "])
+@pytest.mark.parametrize("words", ["an alien", "a red fish", "the moon", " a  red fish "])
 def test_an_article_that_is_there_is_not_put_twice(words):
     assert with_article(words) == " ".join(words.split()) and positive_prompt(words).count(" ".join(words.split())) == 1
     assert f"photo of {' '.join(words.split())}. photorealistic" in positive_prompt(words)
+
+
+@pytest.mark.parametrize(("words", "small"), [("An alien", "an alien"), ("The Moon", "the Moon"), ("A  T-Rex", "a T-Rex")])
+def test_an_article_is_written_small(words, small):
+    """It stands in the middle of a sentence, and "An alien" is the same subject as "alien"."""
+    assert with_article(words) == small and f"photo of {small}. " in positive_prompt(words)
 
 
 def test_words_that_only_begin_like_an_article():

@@ -5,6 +5,7 @@ import json
 import shutil
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import diffusers
@@ -155,7 +156,22 @@ def test_a_device_that_is_not_there(name, monkeypatch, miniature_folders, checke
 
 def test_devices_that_are_there():
     assert find_device("cpu") == find_device(torch.device("cpu")) == torch.device("cpu")
-    assert find_device("meta").type == "meta" and find_device().type in ("cpu", "cuda")
+    assert find_device().type in ("cpu", "cuda") and find_device("cpu:0").type == "cpu"
+
+
+@pytest.mark.parametrize("name", ["meta", "cpu:3"])
+def test_a_device_that_takes_a_tensor_and_is_none(name):
+    """The first holds no numbers; of the second there is one, whatever its number."""
+    with pytest.raises(ValueError, match=rf"^device: got '{name}'; there is: cpu"):
+        find_device(name)
+
+
+def test_generators_load_in_several_threads(miniature_folders):
+    """Loading changes for a while how every thread of the process makes its modules."""
+    with ThreadPoolExecutor(4) as pool:
+        loaded = list(pool.map(lambda _: load_generator(miniature_folders["2.2"], device="cpu"), range(4)))
+    weights = [generator.prior.prd_embedding for generator in loaded]
+    assert all(torch.equal(weights[0], other) for other in weights)
 
 
 # --- folders ----------------------------------------------------------------------------------------------------------

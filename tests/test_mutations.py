@@ -40,8 +40,8 @@ MUTATIONS = {
     ),
     "the checker is not asked": (
         "search.py",
-        'if self.checker and self.steps and self.history[-1]["check"] is None:',
-        "if False:",
+        'asked = self.checker and self.steps and self.history[-1]["check"] is None',
+        "asked = False",
         "test_run.py",
     ),
     "the checker's no is ignored": (

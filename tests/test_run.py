@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from runs import without_times
 
 from creativelib.directions import NegativeCluster
 from creativelib.generator import load_generator, positive_prompt
@@ -30,21 +31,6 @@ class Checker:
         return Verdict(probability >= self.threshold, probability)
 
 
-@pytest.fixture(scope="module")
-def typicality(small_generator):
-    baseline = sample_prior(small_generator, positive_prompt("vehicle"), n=150, progress=False)
-    return TypicalityModel.fit(baseline.embeddings, dims=6, provenance=baseline.provenance)
-
-
-@pytest.fixture
-def make(small_generator, typicality):
-    def build(space="lora", **options):
-        options = {"rule": SumRule(0.0), "learning_rate": 1e-3, **options}
-        return CreativeRun(small_generator, "vehicle", make_space(space, small_generator, "vehicle"), typicality, **options)
-
-    return build
-
-
 @pytest.fixture
 def disliked(typicality):
     """Builds a cluster beside the middle of the baseline."""
@@ -55,10 +41,6 @@ def disliked(typicality):
         return NegativeCluster.fit(typicality, rows + middle, **options)
 
     return build
-
-
-def without_times(history):
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in history]
 
 
 @pytest.mark.parametrize(("space", "learning_rate"), [("lora", 3e-3), ("subject-token", 5e-2)])
@@ -180,7 +162,7 @@ def test_the_checker_is_asked_where_the_loss_ends_the_run(make):
 
 
 def test_samples_that_are_not_finite_are_not_drawn_and_not_accepted(make, monkeypatch):
-    run = make(checker=Checker(), check_every=2).run(2, progress=False)
+    run = make(checker=Checker(), check_every=2, check_images=2).run(2, progress=False)
     sample = run.space.sample
     monkeypatch.setattr(
         run.space, "sample", lambda seeds, **options: sample(seeds, **options) * (1 if len(seeds) == 1 else torch.inf)

@@ -11,61 +11,19 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from runs import Checker, alike
 from safetensors.torch import load_file, save_file
 
 from creativelib import run as run_module
 from creativelib import snapshots, storage
 from creativelib.directions import NegativeCluster
 from creativelib.generator import load_generator, positive_prompt
-from creativelib.prior_sampling import noise_sources, sample_embeddings, sample_prior
-from creativelib.pullback import AlternatingRule, SumRule, Verdict, load_checker
+from creativelib.prior_sampling import noise_sources, sample_embeddings
+from creativelib.pullback import AlternatingRule, SumRule, load_checker
 from creativelib.run import CreativeRun
 from creativelib.run_folder import FolderInUse, find_run, hold
 from creativelib.spaces import make_space
 from creativelib.storage import read_tensors, write_tensors
-from creativelib.typicality import TypicalityModel
-
-
-class Checker:
-    """Gives these answers, one a check, and the last one for ever."""
-
-    threshold = 0.5
-
-    def __init__(self, *answers):
-        self.answers, self.asked = list(answers), 0
-
-    def check(self, image, subject):
-        self.asked += 1
-        probability = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        return Verdict(probability >= self.threshold, probability)
-
-
-@pytest.fixture(scope="module")
-def typicality(small_generator):
-    baseline = sample_prior(small_generator, positive_prompt("vehicle"), n=150, progress=False)
-    return TypicalityModel.fit(baseline.embeddings, dims=6, provenance=baseline.provenance)
-
-
-@pytest.fixture
-def make(small_generator, typicality):
-    def build(space="lora", **options):
-        options = {"rule": SumRule(0.0), "learning_rate": 1e-3, "check_images": 1, **options}
-        return CreativeRun(small_generator, "vehicle", make_space(space, small_generator, "vehicle"), typicality, **options)
-
-    return build
-
-
-def without_times(history):
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in history]
-
-
-def alike(one, other):
-    """Two runs stand where the other stands, bit for bit."""
-    first, second = one.space.state_dict(), other.space.state_dict()
-    return without_times(one.history) == without_times(other.history) and all(
-        torch.equal(tensor, second[name]) for name, tensor in first.items()
-    )
-
 
 # --- whose folder it is -----------------------------------------------------------------------------------------------
 
@@ -206,7 +164,7 @@ def disk(monkeypatch):
     def save(tensors, path, metadata):
         if found.full:
             path.write_bytes(b"half")
-            raise storage.SafetensorError("No space left on device")
+            raise storage.SafetensorError("I/O error: No space left on device (os error 28)")
         found.written += sum(tensor.nbytes for tensor in tensors.values())
         return save_file(tensors, path, metadata=metadata)
 

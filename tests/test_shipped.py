@@ -146,8 +146,8 @@ def test_checker_refuses_noise():
 
 
 def test_a_run_raises_the_surprise_and_keeps_the_subject(generator):
-    baseline = sample_prior(generator, positive_prompt("vehicle"), n=600, progress=False).embeddings
-    typicality = TypicalityModel.fit(baseline)
+    baseline = sample_prior(generator, positive_prompt("vehicle"), n=600, progress=False)
+    typicality = TypicalityModel.fit(baseline.embeddings, provenance=baseline.provenance)
     run = CreativeRun(generator, "vehicle", make_space("lora", generator, "vehicle"), typicality).run(40, progress=False)
     seeds = list(range(32))
     before, after = run.sample(seeds, step=0), run.sample(seeds)
@@ -160,7 +160,8 @@ def test_a_run_raises_the_surprise_and_keeps_the_subject(generator):
 def test_subjects_of_several_words_start_at_the_model_itself(generator, subject):
     """With one token for all pieces, the mean of their rows, they started 40 to 80 nats away."""
     prompt, seeds = positive_prompt(subject), list(range(32))
-    typicality = TypicalityModel.fit(sample_prior(generator, prompt, n=300, progress=False).embeddings)
+    baseline = sample_prior(generator, prompt, n=300, progress=False)
+    typicality = TypicalityModel.fit(baseline.embeddings, provenance=baseline.provenance)
     space = make_space("subject-token", generator, subject)
     run = CreativeRun(generator, subject, space, typicality, rule=SumRule(0.0))
     assert len(generator.word_embeddings(subject)) > 1
@@ -169,9 +170,10 @@ def test_subjects_of_several_words_start_at_the_model_itself(generator, subject)
 
 def test_the_anchor_threshold_is_that_of_the_handbags_themselves(generator):
     """99 of 100 pass. Samples of the Gaussian gave a threshold that each of them passed by far."""
-    drawn = sample_prior(generator, positive_prompt("handbag"), n=1000, seed=5, progress=False).embeddings
+    samples = sample_prior(generator, positive_prompt("handbag"), n=1000, seed=5, progress=False)
+    drawn = samples.embeddings
     space = make_space("subject-token", generator, "handbag")
-    run = CreativeRun(generator, "handbag", space, TypicalityModel.fit(drawn))
+    run = CreativeRun(generator, "handbag", space, TypicalityModel.fit(drawn, provenance=samples.provenance))
     losses = 1 - functional.cosine_similarity(drawn, run.text_embedding)
     assert 0.98 <= float((losses <= run.rule.threshold).float().mean()) <= 0.999
 

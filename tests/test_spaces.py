@@ -97,13 +97,15 @@ def test_two_spaces_on_one_generator_do_not_mix(small_generator):
 
 
 @pytest.mark.parametrize("name", ["subject-token", "lora+subject-token"])
-@pytest.mark.parametrize("subject", ["flying saucer", "dragon", "an alien", "the 3-D fruit"])
+@pytest.mark.parametrize(
+    "subject", ["flying saucer", "dragon", "an alien", "the 3-D fruit", "U.S.A.", "vehicle?!", "a (fruit)"]
+)
 def test_a_subject_of_several_pieces_starts_at_the_model_itself_too(generator, name, subject):
     """One token for each piece; one for all, the mean of their rows, is another word."""
     space, text = make_space(name, generator, subject), generator.encode_text(positive_prompt(subject))
-    noun = re.sub("^(an|the) ", "", subject)
+    noun = re.sub("^(an?|the) ", "", subject).rstrip(".?!)")  # signs at the end stay as they are: the next ones join them
     pieces = generator.tokenizer(noun, add_special_tokens=False).input_ids
-    assert len(pieces) > 1 or noun == "alien"
+    assert len(pieces) > 1 or noun in ("alien", "vehicle")
     assert space.state_dict()["token"].shape == (len(pieces), generator.text_encoder.config.hidden_size)
     condition = space.condition()
     assert torch.equal(condition.hidden_states, text.hidden_states) and torch.equal(condition.mask, text.mask)
@@ -132,9 +134,13 @@ def test_adjective_tokens_stand_before_the_subject(generator):
         assert space.options == {"adjective": adjective}
 
 
-def test_words_that_melt_into_the_prompt_are_refused(small_generator):
-    with pytest.raises(ValueError, match="^subject: got 'a.b.', whose end the tokenizer reads together with what follows"):
-        make_space("subject-token", small_generator, "a a.b.")
+def test_words_that_the_tokenizer_reads_otherwise_alone_are_refused(small_generator, monkeypatch):
+    tokenize = small_generator.tokenize
+    monkeypatch.setattr(
+        small_generator, "tokenize", lambda prompt, tokens=(): tokenize(prompt + " and so on" * bool(tokens), tokens)
+    )
+    with pytest.raises(ValueError, match="^subject: got 'fruit', which the tokenizer reads together with what stands beside"):
+        make_space("subject-token", small_generator, "fruit")
 
 
 def test_a_block_may_stand_in_a_block(small_generator):
@@ -219,6 +225,13 @@ def test_bad_arguments_are_named(small_generator):
         make_space("lora", small_generator, "")
     with pytest.raises(ValueError, match="^rank: got 0"):
         make_space("lora", small_generator, "vehicle", rank=0)
+    width = min(small_generator.prior.transformer_blocks[0].attn1.to_q.weight.shape)
+    for rank in (width + 1, 10**9):
+        with pytest.raises(
+            ValueError, match=f"^rank: got {rank}; give a whole number from 1 to {width} .the width of the prior's"
+        ):
+            make_space("lora", small_generator, "vehicle", rank=rank)
+    assert make_space("lora", small_generator, "vehicle", rank=width).options == {"rank": width}
     for adjective in ("", " ", "!", None):
         with pytest.raises(ValueError, match="^adjective: got"):
             make_space("adjective-token", small_generator, "vehicle", adjective=adjective)

@@ -12,7 +12,7 @@ from creativelib.generator import Generator, TextCondition, positive_prompt
 from creativelib.methods.asking import ask
 from creativelib.methods.budget import Cost, Meter, sample_cost
 from creativelib.prior_sampling import PriorSamples, noise_sources, sample_embeddings, sample_prior
-from creativelib.pullback import answers_to
+from creativelib.pullback import CHECKS, answers_to
 from creativelib.seeds import derive_seed
 from creativelib.typicality import TypicalityModel
 
@@ -63,7 +63,9 @@ class Subject:
     @cached_property
     def checker(self):
         """The checker with the threshold for a run's checks that suits the subject; ``None`` without one."""
-        return None if self._checker is None else self._checker.calibrated(self.plain_pictures, self.words)
+        if self._checker is None:
+            return None
+        return self._checker.calibrated(self.plain_pictures, self.words, checks=CHECKS)  # one threshold for every budget
 
     @cached_property
     def limit(self) -> float:

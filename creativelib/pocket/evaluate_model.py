@@ -165,7 +165,7 @@ def measure_cost(measured: Measured) -> dict:
         drawn[:] = [sample_prior(generator, prompt, n=measured.amounts.baseline, seed=0, progress=False).embeddings]
 
     seconds = fastest(sample, repeats)
-    typicality = TypicalityModel.fit(drawn[0])
+    typicality = TypicalityModel.fit(drawn[0], provenance={"prompt": prompt})
 
     def search(steps: int = 10) -> None:
         CreativeRun(generator, "vehicle", make_space("lora", generator, "vehicle"), typicality).run(steps, progress=False)

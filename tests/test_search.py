@@ -1,0 +1,112 @@
+"""The search: rules that can be followed and kept, how it ends, and what a caller may give."""
+
+from copy import copy
+from dataclasses import dataclass, make_dataclass
+
+import numpy as np
+import pytest
+import torch
+from runs import Checker
+
+from creativelib.prior_sampling import sample_prior
+from creativelib.pullback import SumRule
+from creativelib.run import CreativeRun
+from creativelib.run_folder import find_run
+from creativelib.spaces import make_space
+
+# --- rules ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Odd:
+    decision: str
+
+    def __call__(self, creative, anchor):
+        return {
+            "slash": (creative, "a/b", False),
+            "number": (creative, 3, False),
+            "empty": (creative, "", False),
+            "half a character": (creative, "\ud800", False),
+            "two": (creative, "creative"),
+            "nothing": None,
+            "float": (float(creative.detach()), "creative", False),
+            "many": (torch.stack([creative, anchor]), "creative", False),
+        }[self.decision]
+
+
+@pytest.mark.parametrize("decision", ["slash", "number", "empty", "half a character", "two", "nothing", "float", "many"])
+def test_a_decision_that_cannot_be_followed_or_kept_is_refused_at_once(make, tmp_path, decision):
+    run = make(rule=Odd(decision))
+    with pytest.raises(ValueError, match="^rule: (its decision is|the loss of its decision is) .*; give ") as raised:
+        run.run(3, progress=False, folder=tmp_path)
+    assert "\n" not in str(raised.value) and run.steps == 0
+    assert CreativeRun.load(tmp_path, generator=run.generator).steps == 0
+
+
+def test_a_rule_that_a_file_takes_for_another_is_refused(make):
+    Named = make_dataclass("Named", [("name", str)], namespace={"__call__": SumRule.__call__})
+    Same = make_dataclass("SumRule", [("weight", float)], namespace={"__call__": SumRule.__call__})
+    for rule in (Named("mine"), Same(1.0)):
+        with pytest.raises(ValueError, match="^rule: got .*, which a file cannot tell from another rule"):
+            make(rule=rule)
+
+
+# --- ends -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stopped", ["target", "not finite"])
+def test_whatever_ends_a_run_step_by_step_is_followed_by_a_check(make, monkeypatch, stopped):
+    checker = Checker(0.1)
+    run = make(checker=checker, check_every=100, target=-1e6 if stopped == "target" else None)
+    while not run.stopped:
+        if stopped == "not finite" and run.steps == 3:
+            monkeypatch.setattr(run, "rule", Infinite())
+        run.step()
+    assert checker.asked == run.check_images and run.history[-1]["check"] == 0.1
+    assert (run.stopped, run.result_step) == ("checker" if stopped == "target" else stopped, 0)
+
+
+@dataclass
+class Infinite:
+    def __call__(self, creative, anchor):
+        return creative * torch.inf, "infinite", False
+
+
+def test_after_a_loss_that_is_not_finite_the_result_is_a_finite_snapshot(make, tmp_path):
+    run = make(snapshot_every=2)
+    for _ in range(3):
+        run.step()
+    with torch.no_grad():
+        run.space.parameters()[0].fill_(torch.nan)
+    run.run(6, progress=False, folder=tmp_path)
+    assert (run.stopped, run.steps, run.result_step) == ("not finite", 3, 2)
+    assert run.sample([1, 2]).isfinite().all() and not run.sample([1], 3).isfinite().all()
+    again = CreativeRun.load(tmp_path, generator=run.generator)
+    assert again.result_step == 2 and find_run(tmp_path)["result_step"] == 2
+
+
+# --- what a caller gave -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seeds", [np.int64(3), 3, "3", torch.tensor(3), [], None, [[1, 2]], [-1]])
+def test_seeds_that_are_no_list_are_refused_in_one_line(make, seeds):
+    run = make("embedding")
+    for look in (run.sample, run.default):
+        with pytest.raises(ValueError, match="^seeds: got "):
+            look(seeds)
+    assert len(run.sample(np.arange(2))) == 2
+
+
+def test_more_steps_of_the_prior_than_it_was_trained_with_are_refused(make, small_generator):
+    assert make(prior_steps=1000).sampling["steps"] == 1000
+    with pytest.raises(ValueError, match="^prior_steps: got 1001; give a whole number from 2 to 1000"):
+        make(prior_steps=1001)
+    with pytest.raises(ValueError, match="^steps: got 1001; give a whole number from 2 to 1000"):
+        sample_prior(small_generator, "a vehicle", n=1, steps=1001)
+
+
+def test_a_typicality_model_that_does_not_say_what_it_is_of_is_remarked_on(small_generator, typicality):
+    silent, space = copy(typicality), make_space("embedding", small_generator, "fruit")
+    silent.provenance = {}
+    with pytest.warns(UserWarning, match="^typicality: it does not say what it was fitted to"):
+        CreativeRun(small_generator, "fruit", space, silent, rule=SumRule(0.0))
