@@ -30,6 +30,7 @@ from creativelib.typicality import TypicalityModel
 RESULTS = Path(__file__).parent / "results"
 SAMPLES, BATCH, PICTURES, DECODER_STEPS = 5000, 500, 16, 50  # what the paper, or a figure, needs
 SPACES = ("lora", "subject-token", "adjective-token", "lora+subject-token")
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 PROMPT = positive_prompt("vehicle")
 
 
@@ -71,35 +72,45 @@ class Stopwatch:
 
     def time(self, what: str, action: Callable[[], object], asked: int = 1, measured: int = 1) -> Timing:
         """Time ``action``, which does ``measured`` of the ``asked``."""
-        return self.keep(what, *self.seconds(action), asked, measured)
+        seconds, processor = self.seconds(action)
+        return self.keep(what, seconds * asked / measured, processor, asked, measured)
 
     def keep(self, what: str, seconds: float, processor: float, asked: int, measured: int) -> Timing:
-        """Note and print a line."""
-        self.timings.append(Timing(what, asked, measured, seconds * asked / measured, processor))
+        """Note and print a line; ``seconds`` are for all asked."""
+        self.timings.append(Timing(what, asked, measured, seconds, processor))
         print(self.timings[-1], flush=True)
         return self.timings[-1]
 
 
-def time_prior(watch: Stopwatch, generator: FullSize, count: int) -> None:
-    """Samples of the prior, ours and diffusers', in equal batches."""
-    batch = min(BATCH, count)
+def time_prior(watch: Stopwatch, generator: FullSize, count: int, extrapolated: bool) -> None:
+    """Samples of the prior, ours and diffusers', in equal batches: ``count`` of them.
 
-    def theirs() -> None:
-        for _ in range(0, count, batch):
+    Or what ``SAMPLES`` take, from the times of one and of ``count``: what a batch costs beside its samples (the text is read
+    once) must not be multiplied with them.
+    """
+
+    def theirs(count: int) -> None:
+        for start in range(0, count, BATCH):
+            sources = noise_sources(range(start, min(start + BATCH, count)))
             generator.prior_pipeline(
-                PROMPT,
-                num_images_per_prompt=batch,
-                num_inference_steps=5,
-                guidance_scale=4.0,
-                generator=noise_sources(range(batch)),
+                PROMPT, num_images_per_prompt=len(sources), num_inference_steps=5, guidance_scale=4.0, generator=sources
             )
 
-    def ours() -> None:
-        sample_prior(generator, PROMPT, n=count, batch_size=batch, progress=False)
+    def ours(count: int) -> None:
+        sample_prior(generator, PROMPT, n=count, batch_size=BATCH, progress=False)
 
-    own = watch.time(f"{SAMPLES} prior samples, 5 steps, guidance", ours, SAMPLES, count)
-    plain = watch.time(f"{SAMPLES} prior samples by diffusers' pipeline", theirs, SAMPLES, count)
-    print(f"ratio: {plain.seconds / own.seconds:.1f}", flush=True)
+    lines = {"prior samples": (ours, count), "prior samples by diffusers' pipeline": (theirs, max(2, count // 4))}
+    found = []
+    for what, (action, most) in lines.items():
+        if not extrapolated:
+            found.append(watch.time(f"{count} {what}", lambda action=action: action(count), count, count))
+            continue
+        action(1)  # the first of all is slower
+        (few, used), (more, used_more) = (watch.seconds(lambda n=n, action=action: action(n)) for n in (1, most))
+        each = (more - few) / (most - 1)
+        seconds = each * SAMPLES + (few - each) * SAMPLES / BATCH
+        found.append(watch.keep(f"{SAMPLES} {what}", seconds, used + used_more, SAMPLES, 1 + most))
+    print(f"ratio: {found[1].seconds / found[0].seconds:.1f}", flush=True)
 
 
 def time_steps(watch: Stopwatch, generator: FullSize, spaces: tuple[str, ...]) -> None:
@@ -123,13 +134,8 @@ def time_decodes(watch: Stopwatch, generator: FullSize, count: int, steps: tuple
         watch.seconds(lambda number=number: generator.decode(rows, steps=number)) for number in steps
     )
     a_step = (more - few) / (steps[1] - steps[0])
-    watch.keep(
-        f"{what}, from {steps[0]} and {steps[1]} steps",
-        few + a_step * (DECODER_STEPS - steps[0]),
-        used + used_more,
-        PICTURES,
-        count,
-    )
+    seconds = (few + a_step * (DECODER_STEPS - steps[0])) * PICTURES / count
+    watch.keep(f"{what}, from {steps[0]} and {steps[1]} steps", seconds, used + used_more, PICTURES, count)
 
 
 def time_check(watch: Stopwatch, count: int, dtype: torch.dtype) -> None:
@@ -161,19 +167,21 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench --size full", description=__doc__.splitlines()[0])
     parser.add_argument("--family", choices=FAMILIES, default=FAMILIES[0], help="(default: %(default)s)")
     parser.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
-    parser.add_argument("--samples", type=int, help=f"prior samples to run (default: {SAMPLES} on a GPU, 8 on a CPU)")
+    parser.add_argument("--samples", type=int, help=f"prior samples to run (default: {SAMPLES} on a GPU, 16 on a CPU)")
     parser.add_argument("--parts", nargs="+", default=["prior", "steps", "decodes", "check"], help="(default: all four)")
+    parser.add_argument("--dtype", choices=DTYPES, help="of image encoder and decoder (default: as load_generator chooses)")
     parser.add_argument("--smoke", action="store_true", help="one of each: shows that it runs, and times nothing worth quoting")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the results (default: bench/results)")
     options = parser.parse_args(arguments)
     device = find_device(options.device)
     gpu, watch = device.type == "cuda", Stopwatch(device)
-    dtype = torch.float16 if gpu else torch.float32
+    dtype = DTYPES[options.dtype] if options.dtype else torch.float16 if gpu else torch.float32
     print(f"{options.family}, random weights; {name_of(device)}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     if {"prior", "steps", "decodes"} & set(options.parts):
         generator = FullSize(options.family, device, dtype)
         if "prior" in options.parts:
-            time_prior(watch, generator, options.samples or (1 if options.smoke else SAMPLES if gpu else 8))
+            count = options.samples or (1 if options.smoke else SAMPLES if gpu else 16)
+            time_prior(watch, generator, count, extrapolated=not gpu and not options.smoke)
         if "steps" in options.parts:
             time_steps(watch, generator, SPACES[:1] if options.smoke else SPACES)
         if "decodes" in options.parts:
@@ -184,7 +192,13 @@ def main(arguments: list[str] | None = None) -> None:
         gc.collect()
     if "check" in options.parts:
         time_check(watch, CHECK_IMAGES if gpu and not options.smoke else 1, torch.bfloat16 if gpu else torch.float32)
-    facts = {"family": options.family, "weights": "random", "device": name_of(device), "threads": torch.get_num_threads()}
+    facts = {
+        "family": options.family,
+        "weights": "random",
+        "dtype": str(dtype).removeprefix("torch."),
+        "device": name_of(device),
+        "threads": torch.get_num_threads(),
+    }
     facts |= {"versions": versions(), "smoke": options.smoke, "timings": [asdict(timing) for timing in watch.timings]}
     if gpu:
         facts["peak_gib"] = round(torch.cuda.max_memory_allocated(device) / 2**30, 2)

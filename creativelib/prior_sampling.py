@@ -51,7 +51,7 @@ class CachedPrior:
         mask = torch.cat([condition.mask for condition in conditions])  # (C, T)
         text = torch.cat([condition.hidden_states for condition in conditions]).to(self.dtype)
         summary = torch.cat([condition.text_embedding for condition in conditions]).to(self.dtype)
-        used = int(mask.any(0).nonzero().max()) + 1
+        used = mask.shape[1] if mask.is_meta else int(mask.any(0).nonzero().max()) + 1  # meta tensors have no values
         if prior.embedding_proj_norm is not None:
             summary = prior.embedding_proj_norm(summary)
         positions = prior.positional_embedding
@@ -112,9 +112,14 @@ class CachedPrior:
             value = torch.cat([value.repeat_interleave(samples, dim=0), own_value], dim=2)
             hidden = self._finish(block, hidden, self._attend(query, key, value, allowed))
         last = prior.norm_out(hidden)[:, -1].to(self.dtype)
-        with torch.autocast(last.device.type, enabled=False):  # guidance would multiply what is rounded here
+        with _full_precision(last.device.type):  # guidance would multiply what is rounded here
             predicted = prior.proj_to_clip_embeddings(last)
         return predicted.unflatten(0, (conditions, samples)).to(dtype)
+
+
+def _full_precision(device: str) -> AbstractContextManager:
+    """A block without autocast, where there is autocast."""
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
 def sampling_precision(generator: Generator) -> AbstractContextManager:

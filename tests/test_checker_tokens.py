@@ -13,7 +13,12 @@ from tokenizers import Tokenizer
 from tokenizers.models import BPE, WordLevel
 from transformers import PreTrainedTokenizerFast
 
-from creativelib.pullback import YesNoChecker, answer_tokens, answers_to, load_checker
+from creativelib.generator import positive_prompt
+from creativelib.prior_sampling import sample_prior
+from creativelib.pullback import SumRule, YesNoChecker, answer_tokens, answers_to, load_checker
+from creativelib.run import CreativeRun
+from creativelib.spaces import make_space
+from creativelib.typicality import TypicalityModel
 
 IMAGE = Image.effect_noise((48, 32), 60)
 WITHOUT = {"Yes", "yes", "YES"}
@@ -101,6 +106,19 @@ def test_a_checkpoint_keeps_its_own_dtype_where_that_is_asked_for(trained_in_bfl
         ValueError, match="^images: the checker answers 2 of 2 plain pictures with no number; load it in another"
     ):
         answers_to(half, [IMAGE] * 2, "alien")
+
+
+def test_a_run_whose_checker_overflows_is_kept(trained_in_bfloat16, small_generator, tmp_path):
+    baseline = sample_prior(small_generator, positive_prompt("vehicle"), n=60, progress=False)
+    typicality = TypicalityModel.fit(baseline.embeddings, dims=6, provenance=baseline.provenance)
+    checker = load_checker(trained_in_bfloat16, device="cpu", dtype=torch.float16)
+    space = make_space("lora", small_generator, "vehicle")
+    options = {"rule": SumRule(), "checker": checker, "check_every": 2, "check_images": 1}
+    run = CreativeRun(small_generator, "vehicle", space, typicality, **options).run(4, progress=False, folder=tmp_path)
+    assert (run.stopped, run.steps, run.result_step) == ("no answer", 2, 0)
+    again = CreativeRun.load(tmp_path, generator=small_generator)
+    assert again.stopped == "no answer" and math.isnan(again.history[1]["check"])
+    assert again.settings["checker"]["dtype"] == "float16"
 
 
 @pytest.mark.parametrize("named", ["in the name", "as an argument", "both"])

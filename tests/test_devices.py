@@ -1,0 +1,108 @@
+"""No operation mixes devices: a generator on a device that is not the CPU, which has shapes and no values, under a mode that
+raises where tensors of two devices meet.
+"""
+
+import pytest
+import torch
+from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from creativelib.full_size import FAMILIES, FullSize
+from creativelib.generator import load_generator, positive_prompt
+from creativelib.losses import anchor_loss, creative_loss
+from creativelib.plain_prior import PlainPrior
+from creativelib.prior_sampling import noise_sources, sample_embeddings
+from creativelib.spaces import make_space
+from creativelib.typicality import TypicalityModel
+
+META, PROMPT = torch.device("meta"), positive_prompt("vehicle")
+COPIES = ("_to_copy", "copy_")  # what may bring tensors from one device to another
+
+
+class OneDevice(TorchDispatchMode):
+    """Raises where tensors of two devices meet; a CPU's single numbers may meet any, as on a GPU."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        tensors = [leaf for leaf in tree_leaves((args, kwargs or {})) if isinstance(leaf, torch.Tensor)]
+        devices = {tensor.device.type for tensor in tensors if tensor.ndim or tensor.device.type != "cpu"}
+        if len(devices) > 1 and func.overloadpacket.__name__ not in COPIES:
+            raise RuntimeError(f"{func}: tensors on {' and '.join(sorted(devices))}")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def away(generator, miniature_folders):
+    """The miniature of each family on the other device."""
+    return load_generator(miniature_folders[generator.name], device=META)
+
+
+def test_the_mode_raises_on_a_mix():
+    far = torch.empty(2, 2, device=META)
+    with OneDevice():
+        assert (far * torch.tensor(2.0)).is_meta and far.copy_(torch.ones(2, 2)).is_meta
+        for mix in (lambda: far + torch.ones(2, 2), lambda: torch.cat([far, torch.ones(2, 2)]), lambda: far @ torch.ones(2, 2)):
+            with pytest.raises(RuntimeError, match="tensors on cpu and meta"):
+                mix()
+
+
+@pytest.mark.parametrize("gradients", [True, False])
+def test_samples_of_the_prior(gradients, away):
+    with OneDevice(), torch.set_grad_enabled(gradients):
+        for prompt in (PROMPT, ""):
+            rows = sample_embeddings(away, away.encode_text(prompt), noise_sources([1, 2]))
+            assert (rows.shape, rows.device) == ((2, away.embedding_dim), META)
+
+
+def test_the_prior_by_its_own_forward(away):
+    with OneDevice(), torch.no_grad():
+        predict = PlainPrior(away.prior, [away.unconditional, away.encode_text(PROMPT)])
+        assert predict(torch.empty(3, away.embedding_dim, device=META), 499).shape == (2, 3, away.embedding_dim)
+
+
+def space_on(name, away, generator):
+    """A space of ``away``. Those with new tokens compare ids when they are made, which have no values there: they are moved."""
+    if name in ("lora", "embedding"):
+        return make_space(name, away, "vehicle")
+    space = make_space(name, generator, "vehicle")
+    space.generator, space.positive = away, away.encode_text(PROMPT)
+    space._parameters = {key: torch.nn.Parameter(tensor.detach().to(META)) for key, tensor in space._parameters.items()}
+    return space
+
+
+@pytest.mark.parametrize("name", ["lora", "subject-token", "adjective-token", "embedding"])
+def test_a_step_of_each_space(name, away, generator):
+    """As ``Search.step`` computes it, up to the numbers that are read from it."""
+    rows = torch.randn(60, away.embedding_dim, generator=torch.Generator().manual_seed(0))
+    typicality = TypicalityModel.fit(rows, dims=6)
+    space = space_on(name, away, generator)
+    optimizer = torch.optim.AdamW(space.parameters(), lr=1e-3)
+    with OneDevice():
+        embedding = space.sample([1])
+        loss = creative_loss(typicality.log_prob(embedding)) + anchor_loss(embedding, away.text_embedding(PROMPT, "prior"))
+        loss.backward()
+        optimizer.step()
+        typicality.residual_energy(embedding.detach())
+    assert all(parameter.grad.is_meta for parameter in space.parameters() if parameter.grad is not None)
+    assert any(parameter.grad is not None for parameter in space.parameters())
+
+
+def test_pictures_are_read(away):
+    with OneDevice():
+        assert away.encode_images([Image.new("RGB", (40, 32))]).is_meta and away.zero_image_embedding.is_meta
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_at_full_size(family, monkeypatch):
+    """The published architectures: shapes, devices and dtypes of five steps, without their gigabytes."""
+
+    def without_values(make, *names, dtype, seed):
+        with META:
+            return make(*names).to(dtype).eval().requires_grad_(False)
+
+    monkeypatch.setattr("creativelib.full_size._ready", without_values)
+    generator = FullSize(family, META, torch.float16)
+    with OneDevice(), torch.no_grad():
+        rows = sample_embeddings(generator, generator.encode_text(PROMPT), noise_sources([1, 2]))
+    assert rows.shape == (2, generator.embedding_dim)
+    assert (rows.dtype, generator.image_encoder.dtype) == (torch.float32, torch.float16)
