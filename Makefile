@@ -27,7 +27,7 @@ NBVAL := --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanit
 	-p no:cacheprovider
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures notebooks test lab lint bench test-gpu comparison gallery pocket-corpus pocket pocket-evaluate lock clean
+.PHONY: help setup figures notebooks test lab lint bench test-gpu comparison comparison-small gallery pocket-corpus pocket pocket-evaluate lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,7 +62,10 @@ test-gpu: setup ## run the tests that need an NVIDIA card
 comparison: setup ## compare all methods under the same compute and answer data/comparison/hypotheses.toml (JOBS=2)
 	$(RUN) -m creativelib compare --stated --jobs $(JOBS) --out build/comparison
 
-gallery: setup ## run the main job for eleven subjects; figures go to gallery/
+comparison-small: setup ## the same with two subjects, two seeds and few plain pictures: minutes
+	$(RUN) -m creativelib compare --stated --small --jobs $(JOBS) --out build/comparison-small
+
+gallery: setup ## run the main job for eleven subjects; pictures and their facts go to gallery/
 	$(RUN) tools/make_gallery.py
 
 pocket-corpus: setup ## fetch and render the icons that the shipped model learned from (needs npm)

@@ -51,7 +51,7 @@ def compare(arguments: argparse.Namespace) -> int:
     if not all(re.fullmatch("[1-9][0-9]{0,5}", text) for text in budgets):
         raise ValueError(f"budgets: got {arguments.budgets!r}; give whole numbers of steps with commas, for example 50,300")
 
-    from creativelib.comparison import answers, grid, plan, table
+    from creativelib.comparison import answers, grid, plan, report
     from creativelib.methods import make_method, split_methods
 
     names = list(plan.METHODS) if arguments.methods is None else split_methods(arguments.methods)
@@ -73,24 +73,6 @@ def compare(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print(f"creativelib: interrupted; the finished cells are in {arguments.out}: the same command goes on", file=sys.stderr)
         return 130
-    frame = table.table(cells, arguments.out, settings, weights)
-    report(arguments.out, frame, cells, asked, weights, settings)
-    print(answers.summary(frame, ("novelty", "structure", "judge", "whole")).round(2).to_string(index=False))
+    made = report.write(arguments.out, cells, asked, weights, settings)
+    print(answers.summary(made.results, ("novelty", "structure", "judge", "whole")).round(2).to_string(index=False))
     return 0
-
-
-def report(out: Path, frame, cells, asked, weights: dict, settings) -> None:
-    """Write ``results.csv``, ``summary.csv``, ``answers.csv``, ``made_with.json`` and a sheet for each subject."""
-    import json
-
-    from creativelib.comparison import answers, plan, table
-
-    frame.round(5).to_csv(out / "results.csv", index=False)
-    measures = [name for name in plan.MEASURES if name in frame]
-    answers.summary(frame, measures).round(4).to_csv(out / "summary.csv", index=False)
-    answers.answer(frame, asked).round(5).to_csv(out / "answers.csv", index=False)
-    facts = {"weights": weights, "settings": settings.facts, "cells": len(frame)}
-    (out / "made_with.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    for subject in dict.fromkeys(cell.subject for cell in cells):
-        page = table.sheet([cell for cell in cells if cell.subject == subject], out)
-        page.save(out / f"{subject.replace(' ', '-')}.jpg", quality=85)

@@ -106,6 +106,60 @@ def evolution(
     return figure
 
 
+@without_latex
+def picture_grid(
+    rows: Mapping[str, Sequence[Image.Image | None]],
+    *,
+    columns: Sequence[str] = (),
+    notes: Mapping[str, Sequence[str]] | None = None,
+    title: str = "",
+    side: float = 1.15,
+    traced: bool = False,
+) -> Figure:
+    """Pictures in named rows, of which each may have a note below; where there is ``None`` the place stays empty.
+
+    Args:
+        rows: name -> pictures; all rows of one length. columns: headings. notes: name -> a line below each of its pictures.
+        side: of a picture, in inches. traced: show them as ``finish`` traces them; the figure says so.
+
+    Raises:
+        ValueError: no pictures, rows of different lengths, headings or notes that are not as many.
+    """
+    notes = notes or {}
+    lengths = {len(row) for row in rows.values()}
+    if len(lengths) != 1 or not max(lengths):
+        raise ValueError(f"rows: got {[len(row) for row in rows.values()]} pictures; give rows of one length, of at least 1")
+    width = lengths.pop()
+    if columns and len(columns) != width:
+        raise ValueError(f"columns: got {len(columns)} headings for {width} pictures a row; give as many")
+    for name, lines in notes.items():
+        if name not in rows or len(lines) != width:
+            raise ValueError(f"notes: got {len(lines)} for the row {name!r}; give one for each picture of a row that there is")
+    lines = [max((note.count("\n") + 1 for note in notes.get(name, ())), default=0) for name in rows]
+    height = sum(side + 0.16 * count + 0.08 for count in lines) + 0.3 * bool(columns) + 0.3 * bool(title) + 0.25 * traced
+    figure = PlainFigure(figsize=(side * width + 0.6, height), layout="constrained", dpi=80)
+    axes = figure.subplots(len(rows), width, squeeze=False)
+    for line, (name, pictures) in zip(axes, rows.items(), strict=True):
+        shown = iter(finish([one for one in pictures if one is not None]) if traced else filter(None, pictures))
+        for column, (axis, picture) in enumerate(zip(line, pictures, strict=True)):
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+            if picture is not None:
+                axis.imshow(next(shown))
+            if name in notes:
+                axis.set_xlabel(literal(notes[name][column]), fontsize=7, labelpad=2)
+        upright = (
+            {"rotation": 0, "ha": "right", "va": "center"} if side < 0.9 else {}
+        )  # words are longer than the picture is high
+        line[0].set_ylabel(literal(name), fontsize=9, **upright)
+    for axis, heading in zip(axes[0], columns, strict=False):
+        axis.set_title(literal(heading), fontsize=8)
+    if traced:
+        figure.supxlabel(CAPTION, fontsize=7)
+    figure.suptitle(literal(title), fontsize=11)
+    return figure
+
+
 def _plane(typicality: TypicalityModel, embeddings: torch.Tensor) -> torch.Tensor:
     """Coordinates (N, 2) in the first two principal directions."""
     if typicality.dims < 2:

@@ -17,7 +17,8 @@ from creativelib.generator import load_generator
 
 matplotlib.use("Agg")
 # What takes longest goes first, so that no core waits for another at the end.
-LONG_FIRST = ("/06_", "/05_", "/04_", "/03_", "mutations", "browser", "/01_", "/00_", "/02_", "/A1_", "test_pocket", "shipped")
+LONG_FIRST = ("/06_", "/05_", "/08_", "/07_", "/10_", "/04_", "/03_", "mutations", "browser", "/01_", "/00_", "/02_", "/A1_")
+LONG_FIRST += ("test_pocket", "shipped")
 
 
 def by_length(item) -> int:

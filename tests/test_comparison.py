@@ -6,9 +6,10 @@ import json
 import pandas as pd
 import pytest
 import torch
+from PIL import Image, ImageChops, ImageStat
 
 from creativelib.cli import main
-from creativelib.comparison import grid, plan, table, work
+from creativelib.comparison import grid, plan, report, table, work
 from creativelib.comparison.plan import Cell, Settings
 from creativelib.storage import read_tensors, write_tensors
 
@@ -68,8 +69,47 @@ def test_every_cell_is_measured(finished, settings):
     plain = frame[frame["method"] == "plain"]
     assert plain["structure_change"].abs().max() < 1e-6 and plain["colour_distance"].max() < 1e-6  # each is its own default
     assert (frame["cost_decodes"] == 1).all() and (plain["cost_prior"] == 6).all()
-    page = table.sheet(CELLS, out, side=16)
-    assert page.size == (32, 32) and page.getextrema()[0][0] < 255
+    page = table.sheet(CELLS, out, results=2, side=16)  # each delivered one of two: its second place stays white
+    assert page.size == (2 * 2 * 16, 2 * 16) and page.getextrema()[0][0] < 255
+    places = [page.crop((left, top, left + 16, top + 16)).getextrema()[0][0] for top in (0, 16) for left in (0, 16, 32, 48)]
+    assert [least == 255 for least in places] == [False, True] * 4
+
+
+def test_a_folder_of_a_comparison_is_opened_again(finished, settings, tmp_path):
+    out, weights = finished
+    made = report.write(out, CELLS, plan.hypotheses(), weights, settings)
+    opened = report.Comparison(out)
+    assert opened.weights == weights and opened.settings.facts == settings.facts and opened.cells == CELLS
+    assert opened.sides == [("plain", 1), ("creative[checked=false]", 1)] and opened.seeds == [0, 1]
+    assert len(opened.results) == 4 and len(opened.answers) == len(plan.hypotheses()) and opened.subjects == ["vehicle"]
+    (picture,) = opened.pictures("vehicle", opened.sides[1], 1)
+    away = []  # of each cell's picture, but for JPEG
+    for cell in CELLS:
+        (drawn,) = read_tensors(grid.cell_path(out, cell))[0]["images"].numpy()
+        scaled = Image.fromarray(drawn).resize(picture.size, Image.Resampling.LANCZOS)
+        away.append(ImageStat.Stat(ImageChops.difference(picture, scaled)).mean[0])
+    assert away.index(min(away)) == 3
+    with pytest.raises(ValueError, match="there is no such cell"):
+        made.pictures("vehicle", ("tail", 1), 0)
+    with pytest.raises(FileNotFoundError, match="creativelib compare --out"):
+        report.Comparison(tmp_path)
+    (tmp_path / "made_with.json").write_text("{}")
+    with pytest.raises(ValueError, match="made_with.json is not understood"):
+        report.Comparison(tmp_path)
+
+
+def test_the_shipped_comparison_is_taken_if_it_is_of_these_weights(finished, settings, tmp_path, monkeypatch):
+    out, weights = finished
+    report.write(out, CELLS, plan.hypotheses(), weights, settings)
+    small = ([("plain", 1)], ["vehicle"], [0], settings)
+    found = report.shipped_or_small(weights, *small, tmp_path / "new", shipped=out)
+    assert found.comparison.folder == out and "that ships" in found.said and not (tmp_path / "new").exists()
+    monkeypatch.setattr(grid, "prepare", lambda *arguments: kept(grid.subject_path(out, "vehicle")))
+    other = report.shipped_or_small(weights | {"prior": "sha256:0"}, *small, tmp_path / "new", shipped=out)
+    assert "was made with other weights (prior)" in other.said and "computed now: 1 subjects, 1 seeds" in other.said
+    assert len(other.comparison.results) == 1 and other.comparison.weights == weights
+    none = report.shipped_or_small(weights, *small, tmp_path / "new", shipped=tmp_path / "nothing")
+    assert none.said.startswith("no comparison ships")
 
 
 def test_finished_cells_are_not_made_again(finished, settings, monkeypatch):

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from creativelib.comparison.answers import answer, interval, matrix, resampled_means, summary
+from creativelib.comparison.answers import answer, in_words, interval, matrix, resampled_means, summary, worth
 from creativelib.comparison.plan import Hypothesis
 
 
@@ -76,3 +76,13 @@ def test_a_summary_has_an_interval_for_each_method():
     assert (table["novelty_low"] < table["novelty"]).all() and table.loc["creative", "novelty_low"] > table.loc[
         "plain", "novelty_high"
     ]
+
+
+def test_an_answer_is_said_in_words():
+    found = answer(frame(2.0), [hypothesis("open"), hypothesis("less"), hypothesis("more", b="tail")]).to_dict("records")
+    words = [in_words(row) for row in found]
+    assert words[0].startswith("creative against plain, novelty: +2") and words[0].endswith("), more")
+    assert words[1].endswith("contradicted (claimed: less)") and words[2] == "creative against tail, novelty: not run"
+    assert worth("this", found[0]) == "this does better than the search" and worth("it", found[2]) == "it was not run"
+    (none,) = answer(frame(0.0, subjects=2, seeds=2), [hypothesis("open")]).to_dict("records")
+    assert worth("it", none) == "no difference between it and the search was shown"

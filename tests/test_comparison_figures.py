@@ -30,6 +30,14 @@ def test_the_plane_shows_every_method_with_both_intervals(tmp_path):
         plane(table(), across="structure")
 
 
+def test_a_single_cell_is_drawn_without_an_interval():
+    rows = table().assign(
+        novelty_low=lambda frame: frame["novelty"] + 1e-16, novelty_high=lambda frame: frame["novelty"] - 1e-9
+    )
+    (axis,) = plane(rows).axes
+    assert len(axis.containers) == 3
+
+
 def test_a_success_costs_all_that_was_spent():
     frame = pd.DataFrame(
         {

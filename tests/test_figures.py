@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from creativelib.figures import before_after, cloud, evolution
+from creativelib.figures import before_after, cloud, evolution, picture_grid
 from creativelib.finish import CAPTION
 from creativelib.typicality import TypicalityModel
 
@@ -92,3 +92,35 @@ def test_any_subject_can_be_drawn(latex):
             evolution(model, baseline, {0: baseline}, title=title),
         ]
         assert all(rendered(figure).std() > 5 for figure in figures)
+
+
+def test_a_grid_shows_each_picture_in_its_place_with_its_note():
+    red, blue = (Image.new("RGB", (16, 16), colour) for colour in ("red", "blue"))
+    rows = {"plain": [red, None, red], "a $5 trick": [blue, blue, blue]}
+    figure = picture_grid(rows, columns=["1", "2", "3"], notes={"plain": ["first", "", "third\nline"]}, title="fruit")
+    assert [len(axis.images) for axis in figure.axes] == [1, 0, 1, 1, 1, 1]
+    assert [axis.get_title() for axis in figure.axes[:3]] == ["1", "2", "3"]
+    assert [axis.get_xlabel() for axis in figure.axes[:3]] == ["first", "", "third\nline"]
+    assert (figure.axes[0].get_ylabel(), figure.axes[3].get_ylabel()) == ("plain", r"a \$5 trick")
+    pixels = rendered(figure)
+    assert ((pixels == (255, 0, 0)).all(-1).sum() > 500) and ((pixels == (0, 0, 255)).all(-1).sum() > 500)
+    small = picture_grid({"a long name of a row": [red, blue]}, side=0.6)
+    small.draw_without_rendering()
+    label = small.axes[0].yaxis.label
+    assert label.get_rotation() == 0 and label.get_window_extent().x0 >= 0
+    traced = picture_grid(rows, traced=True)
+    assert traced.axes[0].images[0].get_size() == (512, 512) and traced.get_supxlabel() == CAPTION
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rows": {}}, r"^rows: got \[\]"),
+        ({"rows": {"a": [None], "b": [None, None]}}, r"^rows: got \[1, 2\]"),
+        ({"rows": {"a": [None]}, "columns": ["x", "y"]}, "^columns: got 2 headings for 1"),
+        ({"rows": {"a": [None]}, "notes": {"b": ["x"]}}, "^notes: got 1 for the row 'b'"),
+    ],
+)
+def test_a_grid_refuses_what_does_not_fit(options, message):
+    with pytest.raises(ValueError, match=message):
+        picture_grid(**options)

@@ -1,5 +1,7 @@
 """Methods: what each costs, what it gives, that a budget holds, and that one seed gives one result; on miniatures."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from method_checkers import Checker, subject_with
@@ -8,8 +10,11 @@ from PIL import ImageStat
 from creativelib.generator import load_generator
 from creativelib.methods import METHODS, make_method, split_methods
 from creativelib.methods.budget import BudgetSpent, Cost, Meter, run_budget, sample_cost
+from creativelib.methods.conceptlab import concept_condition
 from creativelib.methods.method import Subject
+from creativelib.methods.rates import RATES, space_rate
 from creativelib.prior_sampling import noise_sources, sample_embeddings
+from creativelib.spaces import SPACES
 
 MINIATURE = 3 * 2  # prior evaluations of one sample of a miniature: its steps, guided
 
@@ -139,3 +144,24 @@ def test_a_method_that_cannot_be_made_is_named(text, message):
 def test_results_must_be_at_least_one(subject, budget):
     with pytest.raises(ValueError, match="^results: got 0"):
         made("plain").run(subject, 0, budget, results=0)
+
+
+def test_each_space_has_its_rate_and_the_published_model_the_paper_s(subject, budget):
+    assert space_rate(SimpleNamespace(embedding_dim=768), "embedding") == 1.0
+    assert set(RATES) == set(SPACES) and RATES["lora"] == 1.0 and min(RATES.values()) > 0
+    own = subject.generator.settings.learning_rate * space_rate(subject.generator, "subject-token")
+    result = make_method("conceptlab[steps=2]").run(subject, 0, budget, results=1)
+    assert result.facts["rate"] == own == subject.generator.settings.learning_rate * RATES["subject-token"]
+    runs = [make_method(f"creative[space=subject-token,steps=2{more}]") for more in ("", ",rate=1")]
+    rates = [run.run(subject, 0, budget, results=1).facts["rate"] for run in runs]
+    assert rates == [RATES["subject-token"], 1]
+
+
+def test_who_watches_is_told_every_step_and_gets_a_copy(subject, budget):
+    seen = {}
+    make_method("conceptlab[steps=3]").run(subject, 0, budget, results=1, watch=seen.setdefault)
+    assert list(seen) == [0, 1, 2, 3]
+    start = subject.generator.word_embedding("vehicle")
+    assert torch.equal(seen[0], start) and not torch.equal(seen[3], seen[2])
+    condition = concept_condition(subject.generator, seen[0])
+    assert condition.text_embedding.shape == (1, subject.generator.embedding_dim)

@@ -1,9 +1,12 @@
 """The nearest training picture, from compact features: the right one is found, and the file is small."""
 
+import json
+
 import numpy as np
 import pytest
 
 from creativelib.metrics.memory import Memory
+from creativelib.storage import data_folder
 
 
 def corpus(n=300, f=64):
@@ -24,13 +27,37 @@ def test_a_copy_is_found_again_after_coding(tmp_path):
     assert path.stat().st_size < 300 * (16 + 45) + 4 * 64 * 20
 
 
+def test_the_corpus_s_own_picture_is_shown_where_it_is_built(tmp_path):
+    rows, records = corpus()
+    memory = Memory.fit(rows, records, dims=16)
+    assert memory.picture(3, tmp_path) is None
+    (tmp_path / "corpus").mkdir()
+    images = np.arange(300, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 3), np.uint8)
+    np.save(tmp_path / "corpus" / "images.npy", images)
+    (tmp_path / "corpus" / "records.json").write_text(json.dumps(records))
+    assert memory.picture(3, tmp_path).getpixel((0, 0)) == (3, 3, 3)
+    (tmp_path / "corpus" / "records.json").write_text(json.dumps(records[::-1]))
+    assert memory.picture(3, tmp_path) is None  # another picture is at that place
+
+
 def test_what_does_not_fit_is_refused(tmp_path):
     rows, records = corpus(40)
     with pytest.raises(ValueError, match="^records: got 39 for 40 pictures"):
         Memory.fit(rows, records[:-1])
-    with pytest.raises(ValueError, match="^rows: got 40 pictures for dims=96"):
+    with pytest.raises(ValueError, match="^rows: got 40 pictures for dims=88"):
         Memory.fit(rows, records)
     with pytest.raises(ValueError, match="^rows: got shape"):
         Memory.fit(rows, records, dims=4).nearest(rows[:, :3])
     with pytest.raises(FileNotFoundError):
         Memory.load(tmp_path / "none")
+
+
+def test_the_shipped_memory_is_small_and_knows_its_pictures():
+    memory = Memory.load()
+    path = data_folder() / "comparison" / "corpus.safetensors"
+    assert path.stat().st_size <= 1.5 * 2**20 and len(memory.records) == len(memory.codes) > 5000
+    assert all(record["label"] and record["set"] and record["split"] for record in memory.records)
+    chosen = np.arange(0, len(memory.codes), 997)
+    rows = memory.mean + (memory.codes[chosen] / memory.scale) @ memory.directions  # what the codes say of the features
+    index, cosine = memory.nearest(rows)
+    assert cosine.min() > 0.999 and (memory.codes[index] == memory.codes[chosen]).all()

@@ -1,51 +1,58 @@
-"""Run ``creativelib create`` for the paper's eight subjects and three others; write the figures and their page to gallery/."""
+"""Run the main job for the paper's eight subjects and three other words; write the figures and their page to gallery/."""
 
 import argparse
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 from PIL import Image
 
 from creativelib.cli_arguments import path
+from creativelib.creation import PICTURE, Studio, draw
+from creativelib.gallery import STEPS, SUBJECTS, exhibits, find_run, table
+from creativelib.metrics.memory import Memory
 
-SUBJECTS = ("building", "vehicle", "alien", "fruit", "handbag", "chair", "pet", "dinosaur", "mushroom", "red fish", "lantern")
+WORDS = ("mushroom", "red fish", "lantern")  # that the paper does not have
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=path, default=ROOT / "gallery", help="folder (default: %(default)s)")
-    parser.add_argument(
-        "--runs", type=path, default=ROOT / "build" / "gallery", help="where the runs go (default: %(default)s)"
-    )
-    parser.add_argument("--seed", default="0")
+    runs = ROOT / "build" / "gallery"
+    parser.add_argument("--runs", type=path, default=runs, help="folder of the runs (default: %(default)s)")
+    parser.add_argument("--subjects", nargs="+", default=[*SUBJECTS, *WORDS])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--samples", type=int, default=5000, help="of each baseline (default: %(default)s)")
+    parser.add_argument("--model", default=None, help="pocket, kandinsky-2.1, kandinsky-2.2 or a folder")
+    parser.add_argument("--device", default=None, help="cpu or cuda (default: what there is)")
     parser.add_argument("--raw", action="store_true", help="pictures as they are decoded, not traced")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
+    studio, memory = Studio(options.model, options.device, progress=False), Memory.load()
     lines = [
         "# Gallery",
         "",
-        "`make gallery`: one run of `creativelib create` for each subject of the paper and for three other words, on Pocket",
-        f"Kandinsky, seed {options.seed}, 50 steps, none picked. Above: the default; below: the same noise after the search.",
+        "`make gallery`: one run of `creativelib create` for each subject of the paper and for other words, on",
+        f"{studio.generator.name}, seed {options.seed}, {options.steps} steps, none picked. Above: the default; below: the",
+        "same noise after the search. The nearest training picture is the one most like the result, in features of a network",
+        "that nothing was trained with (`creativelib.metrics.memory`); the cosine is 1 for a copy.",
     ]
-    if not options.raw:
+    if not options.raw and studio.generator.settings.drawings:
         lines.append("Pictures are traced for display; the checker saw them as they were decoded.")
-    for subject in SUBJECTS:
+    for subject in options.subjects:
         folder = options.runs / subject.replace(" ", "-")
-        options_of_run = ["--seed", options.seed, "--out", str(folder), "--force", "--quiet", *["--raw"][: options.raw]]
-        command = [sys.executable, "-m", "creativelib", "create", subject, *options_of_run]
-        said = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout.split("; see")[0]
-        picture = Image.open(folder / "before_after.png").convert("RGB")
+        run = find_run(studio, subject, folder, options.steps, n=options.samples, seed=options.seed)
+        before, after = draw(run, folder, traced=not options.raw)
+        picture = Image.open(folder / PICTURE).convert("RGB")
         picture.thumbnail((1000, 1000))
         name = f"{folder.name}.jpg"
         picture.save(options.out / name, quality=88)
-        run = json.loads((folder / "run.json").read_text())
-        ended = f"; ended by the {run['stopped']}" if run["stopped"] else ""
-        lines += ["", f"## {subject}", "", f"{said}{ended}.", "", f"![{subject}: default above, creative below]({name})"]
-        print(f"{subject}: {said}{ended}", flush=True)
-    (options.out / "README.md").write_text("\n".join(lines) + "\n")
+        ended = f"; ended by the {run.stopped}" if run.stopped else ""
+        said = f"surprise {before:.1f} -> {after:.1f} nats after {run.result_step} of {options.steps} steps{ended}"
+        lines += ["", f"## {subject}", "", f"{said}.", "", f"![{subject}: default above, creative below]({name})", ""]
+        lines += table(exhibits(run, memory))
+        print(f"{subject}: {said}", flush=True)
+    (options.out / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -88,3 +88,28 @@ def _verdict(row: dict) -> str:
         return "undecided"
     side = "more" if row["difference"] > 0 else "less"
     return side if row["says"] == "open" else "holds" if side == row["says"] else "contradicted"
+
+
+def in_words(row: dict) -> str:
+    """A row of ``answer`` as a sentence, for example "tail against creative, novel_and_valid: -0.10 (-0.30 to 0.10),
+    undecided".
+    """
+    sides = f"{row['a']} against {row['b']}, {row['measure']}"
+    if not row["cells"]:
+        return f"{sides}: not run"
+    claimed = "" if row["says"] == "open" else f" (claimed: {row['says']})"
+    return f"{sides}: {row['difference']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f}), {row['verdict']}{claimed}"
+
+
+def worth(a: str, found: dict) -> str:
+    """What an answer to "does ``a`` do as well as the search, at the same cost?" comes to, as a clause.
+
+    Args:
+        found: a row of ``answer`` with ``a`` against the search, with no side claimed.
+    """
+    return {
+        "more": f"{a} does better than the search",
+        "less": f"{a} does less than the search",
+        "undecided": f"no difference between {a} and the search was shown",
+        "not run": f"{a} was not run",
+    }[found["verdict"]]

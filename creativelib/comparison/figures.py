@@ -30,7 +30,8 @@ def plane(summary: pd.DataFrame, across: str = "novelty", up: str = "judge", tit
     figure = PlainFigure(figsize=(7.2, 4.6), layout="constrained")
     axis = figure.subplots()
     for number, row in enumerate(summary.to_dict("records")):
-        errors = [[[row[name] - row[f"{name}_low"]], [row[f"{name}_high"] - row[name]]] for name in (across, up)]
+        ends = [(row[name] - row[f"{name}_low"], row[f"{name}_high"] - row[name]) for name in (across, up)]
+        errors = [[[max(0.0, reach)] for reach in pair] for pair in ends]  # of one cell both are 0, but for rounding
         axis.errorbar(
             row[across], row[up], xerr=errors[0], yerr=errors[1], marker=MARKERS[number % len(MARKERS)], markersize=7,
             color=f"C{number % 10}", linewidth=1, capsize=2, linestyle="none", label=label(row),

@@ -66,20 +66,21 @@ def _row(cell: Cell, settings: Settings, novelty: dict[str, Novelty], tensors: d
     return row | {"results": len(seen["judge"]), "steps": steps, **{f"cost_{name}": value for name, value in cost.items()}}
 
 
-def sheet(cells: Sequence[Cell], out: str | Path, side: int = 64) -> Image.Image:
-    """A contact sheet: a row for each method and budget, the pictures of its cells side by side, none picked."""
+def sheet(cells: Sequence[Cell], out: str | Path, results: int, side: int) -> Image.Image:
+    """A contact sheet of one subject: a row for each method and budget, seed by seed, none picked.
+
+    Each cell has places for ``results`` pictures of ``side`` pixels; where it delivered fewer, or is not finished, they stay
+    white.
+    """
     sides = list(dict.fromkeys((cell.method, cell.budget) for cell in cells))
-    strips = []
-    for method, budget in sides:
-        pictures = []
-        for cell in cells:
-            if (cell.method, cell.budget) == (method, budget) and cell_path(Path(out), cell).is_file():
-                tensors, _ = read_tensors(cell_path(Path(out), cell))
-                pictures += list(tensors["images"].numpy())
-        strips.append(pictures)
-    columns = max(map(len, strips), default=1) or 1
-    page = Image.new("RGB", (columns * side, max(1, len(strips)) * side), "white")
-    for line, pictures in enumerate(strips):
-        for column, picture in enumerate(pictures):
-            page.paste(Image.fromarray(picture).resize((side, side), Image.Resampling.LANCZOS), (column * side, line * side))
+    seeds = list(dict.fromkeys(cell.seed for cell in cells))
+    page = Image.new("RGB", (len(seeds) * results * side, len(sides) * side), "white")
+    for cell in cells:
+        path = cell_path(Path(out), cell)
+        if not path.is_file():
+            continue
+        top, first = sides.index((cell.method, cell.budget)), seeds.index(cell.seed) * results
+        for number, picture in enumerate(read_tensors(path)[0]["images"].numpy()[:results]):
+            small = Image.fromarray(picture).resize((side, side), Image.Resampling.LANCZOS)
+            page.paste(small, ((first + number) * side, top * side))
     return page

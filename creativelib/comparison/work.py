@@ -51,13 +51,16 @@ def machinery(model: str, checker: str, device: str) -> tuple[Generator, object,
 
 def identity(settings: Settings) -> dict[str, str]:
     """Which weights a worker has: of generator and checker, by their sha256."""
-    generator, _, _ = machinery(settings.model, settings.checker, settings.device)
-    where = data_folder() / "pocket" / "checker" if settings.checker == "pocket" else settings.checker
+    return weights_of(machinery(settings.model, settings.checker, settings.device)[0], settings.checker)
+
+
+def weights_of(generator: Generator, checker: str) -> dict[str, str]:
+    """Of a generator, and of the checker that ``load_checker`` finds by that name."""
     try:
-        checker = folder_digest(where)
+        digest = folder_digest(data_folder() / "pocket" / "checker" if checker == "pocket" else checker)
     except OSError:
-        checker = f"hub:{settings.checker}"
-    return {**generator.weights, "checker": checker}
+        digest = f"hub:{checker}"
+    return {**generator.weights, "checker": digest}
 
 
 def require_weights(settings: Settings, weights: dict[str, str]) -> None:

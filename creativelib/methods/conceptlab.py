@@ -10,10 +10,11 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional
 
-from creativelib.generator import POSITIVE_PROMPT, Generator
+from creativelib.generator import POSITIVE_PROMPT, Generator, TextCondition
 from creativelib.methods.asking import KIND, readable
 from creativelib.methods.budget import Cost, sample_cost
 from creativelib.methods.method import Desk, Method, Subject
+from creativelib.methods.rates import PUBLISHED_WIDTHS, space_rate
 from creativelib.prior_sampling import noise_sources, sample_embeddings
 from creativelib.seeds import derive_seed
 
@@ -38,8 +39,7 @@ ARTWORKS = (
 TEMPLATES = 3 * PHOTOGRAPHS + ARTWORKS  # each of the photographs thrice, so that half of the draws are photographs
 ASKED = "Professional high-quality art of a {token}. photorealistic, 4k, HQ"  # the picture that the model is asked about
 ASKED_SEED = 42
-PUBLISHED_WIDTHS = (768, 1280)  # embedding widths of Kandinsky 2.1 and 2.2, for whose cosines CAP and FLOOR are published
-CAP, FLOOR = 0.28, 0.20
+CAP, FLOOR = 0.28, 0.20  # of the cosines of Kandinsky
 
 
 def conceptlab_loss(positive: torch.Tensor, negative: torch.Tensor, cap: float = CAP, floor: float = FLOOR) -> torch.Tensor:
@@ -59,7 +59,8 @@ class ConceptLab(Method):
 
     Args:
         steps: at most so many (1,000 by default in the release, 2,500 in its configurations); ``None``: as the budget pays.
-        rate: learning rate of the token; ``None`` for the family's, which is 1e-4 for Kandinsky, as published.
+        rate: learning rate of the token; ``None`` for 1e-4, as published, with Kandinsky, and with other models for the one at
+            which our own search tunes a subject token.
         ask_every: steps between questions, 250 as published.
         cap, floor: of positive and negative cosines. ``None``: as published for Kandinsky; for other models, whose cosines have
             another scale, what plain pictures of the subject have to their own prompt, and to the empty one.
@@ -97,7 +98,8 @@ class ConceptLab(Method):
         generator, words = desk.generator, desk.subject.words.strip()
         cap, floor = self.bounds(desk.subject)
         token = torch.nn.Parameter(generator.word_embedding(words))
-        rate = generator.settings.learning_rate if self.rate is None else self.rate
+        own = generator.settings.learning_rate * space_rate(generator, "subject-token")
+        rate = own if self.rate is None else self.rate
         optimizer = torch.optim.AdamW([token], lr=rate, weight_decay=1e-2)
         negatives, losses, asked_at = list(self.negatives), [], []
         step = sample_cost(generator, backward=True)
@@ -110,6 +112,7 @@ class ConceptLab(Method):
 
         if not negatives:
             ask()
+        desk.show(0, token)
         while (self.steps is None or len(losses) < self.steps) and desk.affords(step):
             desk.meter.charge(step)
             number = len(losses)
@@ -127,14 +130,13 @@ class ConceptLab(Method):
             loss.backward()
             optimizer.step()
             losses.append(round(float(loss.detach()), 6))
+            desk.show(len(losses), token)
             if len(losses) % self.ask_every == 0:
                 ask()
         desk.facts |= {"steps": len(losses), "negatives": negatives, "asked_at": asked_at, "cap": round(cap, 4)}
-        desk.facts |= {"floor": round(floor, 4), "loss": losses}
+        desk.facts |= {"floor": round(floor, 4), "rate": rate, "loss": losses}
         desk.release()
-        with torch.no_grad():
-            condition = generator.encode_text(POSITIVE_PROMPT.format(a=f"a {TOKEN}"), {TOKEN: token})
-        return desk.sample(desk.noise_seeds, condition), None
+        return desk.sample(desk.noise_seeds, concept_condition(generator, token)), None
 
     def kind(self, desk: Desk, token: torch.Tensor) -> str:
         """What the checker calls the picture of the token: one fixed noise, decoded without words."""
@@ -144,6 +146,12 @@ class ConceptLab(Method):
         desk.meter.charge(Cost(decodes=1))
         (image,) = desk.generator.decode(embedding, seed=ASKED_SEED)
         return desk.ask(image, KIND.format(subject=desk.subject.words.strip()))
+
+
+@torch.no_grad()
+def concept_condition(generator: Generator, token: torch.Tensor) -> TextCondition:
+    """What the prior is told when the concept of ``token`` (width,) is drawn."""
+    return generator.encode_text(POSITIVE_PROMPT.format(a=f"a {TOKEN}"), {TOKEN: token})
 
 
 def class_embedding(generator: Generator, prompt: str) -> torch.Tensor:

@@ -7,12 +7,10 @@ import torch
 from creativelib.directions import NegativeCluster
 from creativelib.methods.budget import CHECK_EVERY, Cost, sample_cost
 from creativelib.methods.method import Desk, Method
+from creativelib.methods.rates import space_rate
 from creativelib.pullback import CHECK_IMAGES
 from creativelib.run import CreativeRun
 from creativelib.spaces import SPACES, make_space
-
-RATES = {"lora": 1.0, "subject-token": 1.0, "adjective-token": 1.0, "lora+subject-token": 1.0, "embedding": 1.0}
-"""Learning rate of each space, in units of the family's: a step means something else in each."""
 
 
 class Creative(Method):
@@ -23,7 +21,7 @@ class Creative(Method):
         steps: at most so many; ``None`` for as many as can be paid.
         target: nats above the expected surprise at which it stops; ``None`` for the paper's search without end.
         checked: whether the checker is asked.
-        rate: of learning, in units of the family's; by default the space's own (``RATES``).
+        rate: of learning, in units of the family's; by default the space's own (``rates.space_rate``).
         clusters: what to keep away from (section 5.4).
     """
 
@@ -44,8 +42,7 @@ class Creative(Method):
         if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
             raise ValueError(f"steps: got {steps!r}; give a whole number of at least 1")
         self.space, self.steps, self.target, self.checked = space, steps, target, bool(checked)
-        self.rate = RATES[space] if rate is None else rate
-        self.clusters, self.asks = tuple(clusters), self.checked
+        self.rate, self.clusters, self.asks = rate, tuple(clusters), self.checked
 
     @property
     def settings(self) -> dict:
@@ -55,6 +52,7 @@ class Creative(Method):
     def search(self, desk: Desk) -> tuple[torch.Tensor, None]:
         generator, subject = desk.generator, desk.subject
         expected = subject.typicality.expected_surprise()
+        rate = space_rate(generator, self.space) if self.rate is None else self.rate
         run = CreativeRun(
             generator,
             subject.words,
@@ -63,7 +61,7 @@ class Creative(Method):
             checker=subject.checker if self.checked else None,
             clusters=self.clusters,
             seed=desk.seed,
-            learning_rate=generator.settings.learning_rate * self.rate,
+            learning_rate=generator.settings.learning_rate * rate,
             check_every=CHECK_EVERY,
             target=None if self.target is None else expected + self.target,
         )
@@ -80,6 +78,7 @@ class Creative(Method):
             run.check()
         desk.facts |= {
             "steps": run.steps,
+            "rate": rate,
             "result_step": run.result_step,
             "stopped": run.stopped or ("steps" if run.steps == self.steps else "budget"),
             "surprise": [round(row["surprise"], 4) for row in run.history],

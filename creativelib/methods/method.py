@@ -17,6 +17,7 @@ from creativelib.seeds import derive_seed
 from creativelib.typicality import TypicalityModel
 
 ACCEPTED = 0.95  # share of plain pictures that a single question must let pass
+Watch = Callable[[int, torch.Tensor], None]
 CALIBRATION = 64  # plain pictures that are asked about for it
 
 
@@ -130,14 +131,19 @@ class Desk:
         meter: the account. facts: what the method notes of its course.
     """
 
-    def __init__(self, subject: Subject, seed: int, budget: Cost, results: int):
+    def __init__(self, subject: Subject, seed: int, budget: Cost, results: int, watch: Watch | None = None):
         self.subject, self.generator, self.seed, self.results = subject, subject.generator, seed, results
-        self.meter, self.facts = Meter(budget), {}
+        self.meter, self.facts, self._watch = Meter(budget), {}, watch
 
     @cached_property
     def noise_seeds(self) -> list[int]:
         """Of the pictures that are delivered: the same for every method, so that each can be held beside its default."""
         return [derive_seed(self.seed, "result", number) for number in range(self.results)]
+
+    def show(self, steps: int, token: torch.Tensor) -> None:
+        """Tell who watches how far the search is; they get a copy of the token."""
+        if self._watch is not None:
+            self._watch(steps, token.detach().clone())
 
     def affords(self, cost: Cost) -> bool:
         """Whether ``cost`` can be paid without what is set aside."""
@@ -196,10 +202,13 @@ class Method:
         """
         raise NotImplementedError
 
-    def run(self, subject: Subject, seed: int, budget: Cost, results: int = 4, on_start: Callable | None = None) -> Result:
+    def run(self, subject: Subject, seed: int, budget: Cost, results: int = 4, *, watch: Watch | None = None) -> Result:
         """Work until the budget is spent or the method has what it wants.
 
         Fewer results are given where the budget does not pay for so many.
+
+        Args:
+            watch: told by methods that tune a token, at the start and after every step: steps done, and the token as it is.
 
         Raises:
             ValueError: the budget does not pay for one result, or the method needs a checker and there is none.
@@ -212,7 +221,7 @@ class Method:
             raise ValueError(f"budget: one result of {self.name!r} costs {price}, got {budget}; give a larger budget")
         if self.asks and subject._checker is None:
             raise ValueError(f"checker: {self.name!r} asks one; give a checker, for example load_checker('pocket')")
-        desk = Desk(subject, int(seed), budget, min(results, possible))
+        desk = Desk(subject, int(seed), budget, min(results, possible), watch)
         desk.meter.reserved = desk.results * price
         embeddings, images = self.search(desk)
         desk.release()

@@ -5,16 +5,18 @@ label and set of each picture. Where the corpus is built (``make pocket-corpus``
 """
 
 import argparse
+import json
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from sklearn.decomposition import PCA
 
 from creativelib.metrics.features import features
 from creativelib.storage import data_folder, read_tensors, require_equal, write_tensors
 
-DIMS = 96
+DIMS = 88
 KIND = "corpus memory"
 
 
@@ -55,6 +57,22 @@ class Memory:
         best = cosines.argmax(1)
         return best, cosines[np.arange(len(rows)), best]
 
+    def picture(self, index: int, work: str | Path) -> Image.Image | None:
+        """The corpus's own picture ``index``, where the corpus is built in the folder ``work``; else ``None``.
+
+        ``None`` too where it was built from other sets, so that another picture stands at that place.
+        """
+        folder = Path(work) / "corpus"
+        try:
+            images = np.load(folder / "images.npy", mmap_mode="r")
+            records = json.loads((folder / "records.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        own = self.records[index]
+        if len(records) != len(self.records) or any(records[index].get(key, "") != own[key] for key in own):
+            return None
+        return Image.fromarray(np.array(images[index]))
+
     def save(self, path: str | Path) -> Path:
         """Write ``path.safetensors``, the records inside."""
         tensors = {"codes": torch.from_numpy(self.codes), "mean": torch.from_numpy(self.mean).half()}
@@ -86,8 +104,6 @@ def _unit(rows: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     """``python -m creativelib.metrics.memory``: from the corpus in the work folder to ``data/comparison/``."""
-    import json
-
     from creativelib.metrics.drawing import edge_strength, wholeness_range
     from creativelib.pocket import corpus, taxonomy
 

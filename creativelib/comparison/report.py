@@ -1,0 +1,149 @@
+"""What a comparison leaves: tables and a sheet of pictures for each subject, in a folder that can be opened again."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+from PIL import Image
+
+from creativelib.comparison import answers, grid, plan, table
+from creativelib.storage import data_folder
+
+SHEET, QUALITY = 96, 85  # pixels of a picture on a sheet; of its JPEG
+MADE_WITH = "made_with.json"
+
+
+def sheet_name(subject: str) -> str:
+    return f"{subject.replace(' ', '-')}.jpg"
+
+
+def write(
+    out: str | Path,
+    cells: Sequence[plan.Cell],
+    asked: Iterable[plan.Hypothesis],
+    weights: dict[str, str],
+    settings: plan.Settings,
+) -> "Comparison":
+    """Measure what is finished of ``cells``, and write ``results.csv``, ``summary.csv``, ``answers.csv``, a sheet for each
+    subject and ``made_with.json``, into the folder that they are in.
+    """
+    out = Path(out)
+    frame = table.table(cells, out, settings, weights)
+    frame.round(5).to_csv(out / "results.csv", index=False)
+    measures = [name for name in plan.MEASURES if name in frame]
+    answers.summary(frame, measures).round(4).to_csv(out / "summary.csv", index=False)
+    answers.answer(frame, asked).round(5).to_csv(out / "answers.csv", index=False)
+    for subject in dict.fromkeys(cell.subject for cell in cells):
+        page = table.sheet([cell for cell in cells if cell.subject == subject], out, settings.results, SHEET)
+        page.save(out / sheet_name(subject), quality=QUALITY)
+    facts = {"weights": weights, "settings": settings.facts, "cells": len(frame)}
+    facts["plan"] = [asdict(cell) for cell in cells]
+    (out / MADE_WITH).write_text(json.dumps(facts) + "\n", encoding="utf-8")
+    return Comparison(out)
+
+
+class Comparison:
+    """A folder that ``write`` made, for example the one that ships.
+
+    Raises:
+        FileNotFoundError: there is none. ValueError: a file in it is not understood.
+    """
+
+    def __init__(self, folder: str | Path | None = None):
+        self.folder = data_folder() / "comparison" if folder is None else Path(folder)
+        path = self.folder / MADE_WITH
+        if not path.is_file():
+            raise FileNotFoundError(f"folder: there is no {path}; make it with: creativelib compare --out {self.folder}")
+        try:
+            facts = json.loads(path.read_text(encoding="utf-8"))
+            self.weights, self.cells = facts["weights"], [plan.Cell(**cell) for cell in facts["plan"]]
+            self.settings = plan.Settings(**facts["settings"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"folder: {path} is not understood ({error}); make the comparison again") from error
+
+    @cached_property
+    def results(self) -> pd.DataFrame:
+        """One row a cell: see ``table.table``."""
+        return pd.read_csv(self.folder / "results.csv")
+
+    @cached_property
+    def answers(self) -> pd.DataFrame:
+        """One row a hypothesis: see ``answers.answer``."""
+        return pd.read_csv(self.folder / "answers.csv")
+
+    @property
+    def sides(self) -> list[tuple[str, int]]:
+        """Methods and budgets, in the order of the sheets' rows."""
+        return list(dict.fromkeys((cell.method, cell.budget) for cell in self.cells))
+
+    @property
+    def subjects(self) -> list[str]:
+        return list(dict.fromkeys(cell.subject for cell in self.cells))
+
+    @property
+    def seeds(self) -> list[int]:
+        return list(dict.fromkeys(cell.seed for cell in self.cells))
+
+    def pictures(self, subject: str, side: tuple[str, int], seed: int) -> list[Image.Image]:
+        """The pictures of a cell, cut out of its sheet: fewer than ``settings.results`` where fewer were delivered.
+
+        Raises:
+            ValueError: no such cell.
+        """
+        cell = plan.Cell(side[0], subject, seed, side[1])
+        if cell not in self.cells:
+            raise ValueError(f"subject, side, seed: got {subject!r}, {side}, {seed}; there is no such cell")
+        rows = self.results
+        found = rows[(rows["method"] == cell.method) & (rows["budget"] == cell.budget)]
+        found = found[(found["subject"] == subject) & (found["seed"] == seed)]
+        count = int(found["results"].iloc[0]) if len(found) else 0
+        page, top = self._sheet(subject), self.sides.index(side) * SHEET
+        left = self.seeds.index(seed) * self.settings.results * SHEET
+        boxes = [(left + number * SHEET, top, left + (number + 1) * SHEET, top + SHEET) for number in range(count)]
+        return [page.crop(box) for box in boxes]
+
+    def _sheet(self, subject: str) -> Image.Image:
+        return Image.open(self.folder / sheet_name(subject)).convert("RGB")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A comparison, and a sentence that says where it comes from."""
+
+    comparison: Comparison
+    said: str
+
+
+def shipped_or_small(
+    weights: dict[str, str],
+    sides: Sequence[tuple[str, int]],
+    subjects: Sequence[str],
+    seeds: Sequence[int],
+    settings: plan.Settings,
+    out: str | Path,
+    *,
+    shipped: str | Path | None = None,
+) -> Found:
+    """The comparison that ships, if it is of these weights; else a small one, which is computed now, and says so.
+
+    Args:
+        weights: of generator and checker, see ``work.weights_of``. sides, subjects, seeds, settings: of the small one.
+        out: its folder; what is finished there is not made again. shipped: the other one's; by default ``data/comparison``.
+    """
+    try:
+        comparison = Comparison(shipped)
+    except FileNotFoundError:
+        why = "no comparison ships with this version"
+    else:
+        if comparison.weights == weights:
+            rows = f"{len(comparison.subjects)} subjects, {len(comparison.seeds)} seeds"
+            return Found(comparison, f"the comparison that ships, made with these weights: {rows}")
+        other = ", ".join(sorted(name for name in weights if comparison.weights.get(name) != weights[name]))
+        why = f"the comparison that ships was made with other weights ({other})"
+    cells = plan.grid(sides, subjects, seeds)
+    made = grid.run(cells, out, settings, progress=False)
+    rows = f"{len(subjects)} subjects, {len(seeds)} seeds, {settings.results} pictures a cell"
+    return Found(write(out, cells, plan.hypotheses(), made, settings), f"{why}, so this is a small one, computed now: {rows}")
