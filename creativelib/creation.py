@@ -23,6 +23,7 @@ from creativelib.directions import SUFFIXES, NegativeCluster
 from creativelib.figures import before_after
 from creativelib.finish import save_pictures
 from creativelib.generator import Generator, load_generator, positive_prompt
+from creativelib.loading import find_device
 from creativelib.memory import GIB
 from creativelib.prior_sampling import PriorSamples, sample_prior
 from creativelib.pullback import RULES as RULE_CLASSES
@@ -63,6 +64,7 @@ class Studio:
         progress: bool = True,
     ):
         self.source = find_source(model).switched(anchor=anchor, decoder_prompt=decoder_prompt)
+        find_device(device)  # one that is not there is refused before a folder is made
         self.device, self.progress = device, progress
         self._baselines: dict[str, PriorSamples] = {}
         self._checkers: dict[str, YesNoChecker] = {}

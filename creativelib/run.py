@@ -14,7 +14,7 @@ from creativelib.directions import NegativeCluster
 from creativelib.generator import Generator, load_generator
 from creativelib.loading import disk_is_full
 from creativelib.pullback import RULES, Rule, YesNoChecker
-from creativelib.run_files import replacing
+from creativelib.run_files import STATE, replacing
 from creativelib.run_folder import (
     FORMAT,
     SOFT,
@@ -135,7 +135,7 @@ class CreativeRun(Search):
         with hold(self.folder if folder is None else folder) as there:
             if not self._claim(there, force):
                 self._write()
-        return there / "run.safetensors"
+        return there / STATE
 
     def _settle(self, folder: Path, force: bool) -> None:
         """Go on with the run that is in ``folder``, or start there: after this the folder is ours, and can be written to."""

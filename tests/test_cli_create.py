@@ -219,6 +219,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(options, message, tmp_path, monke
         code = exit.code
     error = capsys.readouterr().err
     assert code == 2 and message in error and error.count("\n") == 1 and error.startswith("creativelib: ")
+    assert not list(tmp_path.iterdir())  # and no folder was made
 
 
 def test_a_folder_without_pictures_to_keep_away_from(arguments, tmp_path, capsys):
