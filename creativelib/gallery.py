@@ -130,7 +130,7 @@ def wall(shown: Sequence[Exhibit], *, traced: bool = False, title: str = "") -> 
         rows.setdefault(f"{one.subject}\ndefault", []).append(one.default)
         rows.setdefault(f"{one.subject}\ncreative", []).append(one.image)
         notes.setdefault(f"{one.subject}\ncreative", []).append(one.note)
-    return picture_grid(rows, notes=notes, traced=traced, title=title)
+    return picture_grid(rows, notes=notes, traced=traced, title=title, side=0.95)
 
 
 def table(shown: Sequence[Exhibit]) -> list[str]:
