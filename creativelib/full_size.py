@@ -28,7 +28,6 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
     AutoConfig,
     AutoModelForImageTextToText,
-    CLIPImageProcessor,
     CLIPTextConfig,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
@@ -37,6 +36,7 @@ from transformers import (
     XLMRobertaTokenizer,
 )
 from transformers.initialization import no_init_weights
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from creativelib.generator import Generator
 from creativelib.memory import Ledger, memory_limit
@@ -148,7 +148,7 @@ def prior_pipeline(family: str, dtypes: dict[str, torch.dtype] | None = None, se
         **parts,
         tokenizer=clip_tokenizer(),
         scheduler=UnCLIPScheduler(**facts["scheduler"]),
-        image_processor=CLIPImageProcessor(),
+        image_processor=CLIPImageProcessorPil(),
     )
     pipeline.set_progress_bar_config(disable=True)
     return freeze(pipeline)
