@@ -240,6 +240,8 @@ class History:
             ValueError: some are missing or damaged.
         """
         rows, self._good = {}, 0
+        if steps and not self.path.is_file():
+            raise ValueError(f"folder: {self.path} is missing, with the {steps} steps that were done; put back a copy")
         with open(self.path, "rb") if steps else nullcontext([]) as file:
             for line in file:
                 try:

@@ -196,7 +196,7 @@ def read_facts(path: str | Path) -> dict:
             text = (file.metadata() or {}).get(FACTS)
         facts = None if text is None else json.loads(text)
     except (SafetensorError, ValueError) as error:  # the latter: JSON
-        raise ValueError(f"path: {path} is damaged or cut short ({error}); delete it, or put back a copy") from error
+        raise ValueError(f"path: {path} is damaged or cut short ({error}); put back a copy, or make it anew") from error
     if not isinstance(facts, dict):
         raise ValueError(f"path: {path} was not written by creativelib (no '{FACTS}' in its header)")
     return facts

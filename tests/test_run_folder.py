@@ -242,6 +242,12 @@ def test_a_history_that_lost_rows_is_named(make, tmp_path):
     (tmp_path / "history.jsonl").write_text("")
     with pytest.raises(ValueError, match="history.jsonl is damaged: it holds 0 of 3 steps"):
         make().resume(tmp_path)
+    (tmp_path / "history.jsonl").write_text("[1]\n" * 3)
+    with pytest.raises(ValueError, match="history.jsonl is damaged: it holds 0 of 3 steps"):
+        make().resume(tmp_path)
+    (tmp_path / "history.jsonl").unlink()
+    with pytest.raises(ValueError, match="history.jsonl is missing, with the 3 steps that were done; put back a copy"):
+        make().resume(tmp_path)
 
 
 def test_a_damaged_state_is_named(make, tmp_path):
