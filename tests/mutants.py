@@ -51,7 +51,8 @@ def run_tests(folder: str, names: list[str], answer: str) -> None:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         failures = Failures()
-        options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+        # the root of the project, which pytest would put first, holds the package that is not broken
+        options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "pythonpath=tools"]
         status = pytest.main([*options, *(str(ROOT / "tests" / name) for name in names)], plugins=[failures])
         sys.stdout.flush()
         file.seek(0)
