@@ -32,8 +32,9 @@ class OneDevice(TorchDispatchMode):
 
 
 @pytest.fixture
-def away(generator, miniature_folders):
-    """The miniature of each family on the other device."""
+def away(generator, miniature_folders, monkeypatch):
+    """The miniature of each family on the other device, which is refused to everybody else."""
+    monkeypatch.setattr("creativelib.generator.find_device", torch.device)
     return load_generator(miniature_folders[generator.name], device=META)
 
 
