@@ -70,18 +70,23 @@ def test_lora_is_that_of_the_paper(generator):
     assert {name.partition(".attn1.")[2] for name in adapted} == {"to_q", "to_k", "to_v", "to_out.0"}
 
 
+def by_diffusers(generator):
+    """Embeddings (3, d) of a vehicle for ``SEEDS``, by diffusers' own pipeline."""
+    return generator.prior_pipeline(
+        positive_prompt("vehicle"),
+        num_images_per_prompt=3,
+        num_inference_steps=3,
+        guidance_scale=2.0,
+        generator=noise_sources(SEEDS),
+    ).image_embeds
+
+
 def test_lora_equals_peft_on_the_plain_pipeline(small_generator):
     """The same adapter, run by diffusers' own pipeline, gives the same embeddings as the cached prior."""
     space = make_space("lora", small_generator, "vehicle")
     descend(space)
     with space:
-        expected = small_generator.prior_pipeline(
-            positive_prompt("vehicle"),
-            num_images_per_prompt=3,
-            num_inference_steps=3,
-            guidance_scale=2.0,
-            generator=noise_sources(SEEDS),
-        ).image_embeds
+        expected = by_diffusers(small_generator)
     torch.testing.assert_close(space.sample(SEEDS).detach(), expected, rtol=1e-3, atol=1e-4)
 
 
@@ -187,13 +192,7 @@ def test_diffusers_loads_what_is_exported(miniature_folders, name, tmp_path):
     theirs.prior.load_lora_adapter(str(space.export(tmp_path / "vehicle-4.5")), prefix=None)
     with space:
         expected = plain(ours)
-    found = theirs.prior_pipeline(
-        positive_prompt("vehicle"),
-        num_images_per_prompt=3,
-        num_inference_steps=3,
-        guidance_scale=2.0,
-        generator=noise_sources(SEEDS),
-    ).image_embeds
+    found = by_diffusers(theirs)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
     assert (expected - plain(ours)).abs().max() > 1e-2
 

@@ -1,11 +1,9 @@
 """The paired panel: three pictures of one method beside three of another, chosen by arrow keys or clicks (Fig. 7)."""
 
-import anywidget
 import traitlets
 from PIL import Image, ImageDraw
 
-from creativelib.study.codes import canonical, suggested_code
-from creativelib.study.database import Unavailable
+from creativelib.study.asking import AskingPanel
 from creativelib.study.pairing import GAP, SHOWN, TILE, PairedSession
 from creativelib.widgets import STATIC, font, png
 
@@ -18,7 +16,7 @@ does not come back when files are merged. A choice cannot be taken back singly."
 MARGIN = 16  # pixels, of the picture that static pages show
 
 
-class PairedPanel(anywidget.AnyWidget):
+class PairedPanel(AskingPanel):
     """Asks for consent and a code, then shows one pair at a time; the arrow keys, or a click, choose the more creative side.
 
     A thin view of ``session``: a choice goes to Python, which keeps it, and only then the browser shows the next pair. It is
@@ -33,72 +31,26 @@ class PairedPanel(anywidget.AnyWidget):
 
     _esm = STATIC / "paired.js"
     _css = (STATIC / "rating.css").read_text(encoding="utf-8") + (STATIC / "paired.css").read_text(encoding="utf-8")
-    consent = traitlets.Unicode().tag(sync=True)
+    DONE = "has done {} of {} pairs"
     left = traitlets.Bytes().tag(sync=True)
     right = traitlets.Bytes().tag(sync=True)
-    state = traitlets.Dict().tag(sync=True)
 
     def __init__(self, session: PairedSession, *, code: str | None = None, consent: str = CONSENT):
-        self.session, self._note, self._error, self._turn = session, "", "", 0
-        self._suggested, self._known = code or suggested_code(), ""
-        if code and session.begun(code):
-            session.join(code, consent=True)  # agreed when they began
         count = len(session.subjects)
         minutes = "a minute" if count < 10 else f"{count / 8:.0f} minutes"
-        super().__init__(consent=consent.format(count=count, minutes=minutes, place=session.store.place))
-        self.on_msg(self._received)
-        self._draw()
+        text = consent.format(count=count, minutes=minutes, place=session.store.place)
+        super().__init__(session, code=code, consent=text)
 
-    def refresh(self) -> None:
-        """Show what code, or another process, has changed."""
-        self._draw()
-
-    def _received(self, _widget, message: dict, _buffers) -> None:
-        self._note = self._error = ""
-        self._turn += 1
-        kept = True
-        try:
-            self._do(message)
-        except Unavailable as error:  # a full disk, a lock, a database that went away: the page sends the same again
-            self._error, kept = f"Not kept: {error}.", False
-        except (ValueError, OSError) as error:
-            self._error = str(error)
-        try:
-            self._draw()
-        except Unavailable as error:
-            self._error, kept = self._error or f"Not shown: {error}.", False
-        if not kept:
-            self.state = self.state | {"error": f"{self._error} Try again.", "note": "", "turn": self._turn, "again": True}
-
-    def _do(self, message: dict) -> None:
-        session = self.session
+    def _answer(self, message: dict) -> bool:
         match message:
-            case {"do": "begin", "code": str(code), "consent": agreed, "again": again}:
-                begun, code = session.begun(code), canonical(code)
-                if begun and agreed and again != code:  # somebody else may have taken the same word
-                    self._known = code
-                    self._note = f"{code} has done {begun[0]} of {begun[1]} pairs already. Was it you? "
-                    self._note += "If not, choose another code."
-                    return
-                session.join(code, consent=agreed, text=self.consent)
-                self._known = ""
             case {"do": "choose", "side": "left" | "right" as side, "left": str(left)}:
-                session.choose(side, left)
-            case {"do": "leave"}:
-                self._suggested = session.code or self._suggested
-                session.leave()
-            case {"do": "withdraw"}:
-                code, self._suggested = session.code, suggested_code()
-                session.withdraw()
-                self._note = f"Everything of {code} is deleted."
-            case _:
-                raise ValueError(f"message: got {message}; the page is of another version of creativelib: load it again")
+                self.session.choose(side, left)
+                return True
+        return False
 
     def _draw(self) -> None:
         session, pair = self.session, None
-        now = {"note": self._note, "error": self._error, "turn": self._turn, "code": session.code or self._suggested}
-        now |= {"again": False, "known": self._known, "phase": "consent", "left": "", "subject": "", "done": 0}
-        now["of"] = len(session.subjects)
+        now = self._now() | {"left": "", "subject": "", "of": len(session.subjects)}
         if session.session is not None:
             try:
                 pair = session.current

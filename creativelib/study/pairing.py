@@ -15,6 +15,7 @@ from scipy.special import expit
 from creativelib.seeds import derive_seed
 from creativelib.study.codes import canonical
 from creativelib.study.schema import CREATIVE
+from creativelib.study.seat import Seat
 from creativelib.study.stimuli import Stimulus
 from creativelib.study.store import Store
 
@@ -50,7 +51,7 @@ def picture_set(pictures: Sequence[Image.Image], method: str, subject: str, tria
     return PictureSet(Stimulus.blinded("image", page, seed=trial), method, subject, trial)
 
 
-class PairedSession:
+class PairedSession(Seat):
     """The plain object behind the paired panel. It holds no choices: ask the store, and so will whoever starts again.
 
     Everybody sees one pair for each subject: whose trial it is goes round, sides are balanced within a person (as many left as
@@ -87,7 +88,6 @@ class PairedSession:
             raise ValueError(f"sets: {len(lacking) or 'all'} trials lack one of {methods}{where}; give sets of both methods")
         self.subjects = list(self._pairs)
         store.add_stimuli(one.stimulus.facts for one in chosen)
-        self.code = self.session = None
 
     def order(self, turn: int) -> list[tuple[str, str]]:
         """The pairs (left, right) of ids that the person of this turn sees."""
@@ -122,21 +122,6 @@ class PairedSession:
         rater = self.store.known(code)
         mine = rater and self.store.find(rater, self.sets)
         return self._progress(mine) if mine else None
-
-    def leave(self) -> None:
-        """Let somebody else sit down; nothing is lost."""
-        self.code = self.session = None
-
-    def withdraw(self) -> None:
-        """Delete who chooses, with all that they gave. Raises ValueError before ``join``."""
-        self._joined()
-        self.store.delete_rater(self.code)
-        self.leave()
-
-    def _joined(self) -> str:
-        if self.session is None:
-            raise ValueError("session: nobody has joined; call join(code, consent=True) first")
-        return self.session
 
     @property
     def current(self) -> tuple[PictureSet, PictureSet] | None:

@@ -1,12 +1,10 @@
 """The rating panel: consent, then one picture at a time, rated by keys or clicks (section 7.3, S4.1, Fig. 26)."""
 
-import anywidget
 import traitlets
 from PIL import Image, ImageDraw, ImageOps
 
 from creativelib.study import HIGHEST, LOWEST
-from creativelib.study.codes import canonical, suggested_code
-from creativelib.study.database import Unavailable
+from creativelib.study.asking import AskingPanel
 from creativelib.study.scales import SCALES
 from creativelib.study.schema import CREATIVE
 from creativelib.study.session import RatingSession
@@ -28,7 +26,7 @@ def meanings(subject: str) -> list[str]:
     return SCALES[CREATIVE].says(subject)
 
 
-class RatingPanel(anywidget.AnyWidget):
+class RatingPanel(AskingPanel):
     """Asks for consent and a code, then shows one picture at a time; the keys 0 to 5 rate it, u takes the last one back.
 
     A thin view of ``session``: a rating goes to Python, which keeps it, and only then the browser shows the next picture. It is
@@ -45,93 +43,43 @@ class RatingPanel(anywidget.AnyWidget):
 
     _esm = STATIC / "rating.js"
     _css = STATIC / "rating.css"
+    DONE = "has rated {} of {} pictures"
     subject = traitlets.Unicode().tag(sync=True)
-    consent = traitlets.Unicode().tag(sync=True)
     meanings = traitlets.List(traitlets.Unicode()).tag(sync=True)
     anchor = traitlets.Bytes().tag(sync=True)
     picture = traitlets.Bytes().tag(sync=True)
-    state = traitlets.Dict().tag(sync=True)
 
     def __init__(self, session: RatingSession, subject: str, *, code: str | None = None, consent: str = CONSENT):
-        self.session, self._note, self._error, self._turn = session, "", "", 0
-        self._suggested, self._known = code or suggested_code(), None
-        if code and session.begun(code):
-            session.join(code, consent=True)  # agreed when they began
         count = session.per_rater
         minutes = "about a minute" if count < 15 else f"about {count / 10:.0f} minutes"
         beside = ", like the picture that is shown beside" if session.anchor else ""
         text = consent.format(subject=subject, count=count, minutes=minutes, place=session.store.place, beside=beside)
         super().__init__(
-            subject=subject,
+            session,
+            code=code,
             consent=text,
+            subject=subject,
             meanings=meanings(subject),
             anchor=_sent(session.anchor) if session.anchor else b"",
         )
-        self.on_msg(self._received)
-        self._draw()
-
-    def refresh(self) -> None:
-        """Show what code, or another process, has changed."""
-        self._draw()
 
     # --- what the rater does ------------------------------------------------------------------------------------------
 
-    def _received(self, _widget, message: dict, _buffers) -> None:
-        self._note = self._error = ""
-        self._turn += 1
-        kept = True
-        try:
-            self._do(message)
-        except Unavailable as error:  # a full disk, a lock, a database that went away: the page sends the same again
-            self._error, kept = f"Not kept: {error}.", False
-        except (ValueError, OSError) as error:
-            self._error = str(error)
-        try:
-            self._draw()
-        except Unavailable as error:
-            self._error, kept = self._error or f"Not shown: {error}.", False
-        if not kept:
-            self.state = self.state | {"error": f"{self._error} Try again.", "note": "", "turn": self._turn, "again": True}
-
-    def _do(self, message: dict) -> None:
-        session = self.session
+    def _answer(self, message: dict) -> bool:
         match message:
-            case {"do": "begin", "code": str(code), "consent": agreed, "again": again}:
-                begun, code = session.begun(code), canonical(code)
-                if begun and agreed and again != code:  # somebody else may have taken the same word
-                    self._known = code
-                    self._note = f"{self._known} has rated {begun[0]} of {begun[1]} pictures already. Was it you? "
-                    self._note += "If not, choose another code."
-                    return
-                session.join(code, consent=agreed, text=self.consent)
-                self._known = None
             case {"do": "rate", "stimulus": str(stimulus), "value": int(value), "milliseconds": milliseconds}:
-                session.rate(value, stimulus, milliseconds)
+                self.session.rate(value, stimulus, milliseconds)
             case {"do": "undo"}:
-                self._note = "Took back the last rating." if session.undo() else "There is nothing to take back."
-            case {"do": "leave"}:
-                self._suggested = session.code or self._suggested
-                session.leave()
-            case {"do": "withdraw"}:
-                code, self._suggested = session.code, suggested_code()
-                session.withdraw()
-                self._note = f"Everything of {code} is deleted."
+                self._note = "Took back the last rating." if self.session.undo() else "There is nothing to take back."
             case _:
-                raise ValueError(f"message: got {message}; the page is of another version of creativelib: load it again")
+                return False
+        return True
 
     # --- what the rater sees ------------------------------------------------------------------------------------------
 
     def _draw(self) -> None:
         session = self.session
-        now = {"note": self._note, "error": self._error, "turn": self._turn, "code": session.code or self._suggested}
-        now |= {
-            "again": False,
-            "known": self._known or "",
-            "phase": "consent",
-            "stimulus": "",
-            "done": 0,
-            "of": session.per_rater,
-        }
+        now = self._now() | {"stimulus": "", "of": session.per_rater}
         current = None
         if session.session is not None:
             try:

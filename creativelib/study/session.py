@@ -6,11 +6,12 @@ from creativelib.seeds import derive_seed
 from creativelib.study.codes import canonical
 from creativelib.study.orders import assignment, rating_order
 from creativelib.study.schema import CREATIVE
+from creativelib.study.seat import Seat
 from creativelib.study.stimuli import Stimulus
 from creativelib.study.store import Store
 
 
-class RatingSession:
+class RatingSession(Seat):
     """The plain object behind the rating panel. It holds no ratings: ask the store, and so will whoever starts again.
 
     Args:
@@ -49,7 +50,6 @@ class RatingSession:
         except ValueError as error:
             raise ValueError(str(error).replace("count:", "per_rater:")) from None
         store.add_stimuli(one.facts for one in stimuli)
-        self.code = self.session = None
 
     def begun(self, code: str) -> tuple[int, int] | None:
         """How many of how many pictures of this study the code has rated; ``None`` for a code that has not begun."""
@@ -77,21 +77,6 @@ class RatingSession:
     def _order(self, turn: int) -> tuple[str, list[str]]:
         mine = assignment(list(self.stimuli.values()), turn, scales=self.scales, count=self._count, seed=self.seed)
         return mine.scale, mine.order
-
-    def leave(self) -> None:
-        """Let somebody else sit down; nothing is lost."""
-        self.code = self.session = None
-
-    def withdraw(self) -> None:
-        """Delete who rates, with all that they gave. Raises ValueError before ``join``."""
-        self._joined()
-        self.store.delete_rater(self.code)
-        self.leave()
-
-    def _joined(self) -> str:
-        if self.session is None:
-            raise ValueError("session: nobody has joined; call join(code, consent=True) first")
-        return self.session
 
     @property
     def order(self) -> list[str]:
