@@ -51,7 +51,7 @@ def too_new(names: Iterable[str], python: str) -> dict[str, str]:
     asked = {}
     for name in names:
         try:
-            asked[name] = metadata.metadata(name)["Requires-Python"] or ""
+            asked[name] = metadata.metadata(name).get("Requires-Python") or ""  # [...] raises where importlib_metadata is loaded
         except metadata.PackageNotFoundError:  # what other systems need
             continue
     return {name: wanted for name, wanted in asked.items() if not SpecifierSet(wanted).contains(python)}
