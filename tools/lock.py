@@ -51,7 +51,8 @@ def too_new(names: Iterable[str], python: str) -> dict[str, str]:
     asked = {}
     for name in names:
         try:
-            asked[name] = metadata.metadata(name).get("Requires-Python") or ""  # [...] raises where importlib_metadata is loaded
+            # [...] raises for a field that is missing, once anything has loaded importlib_metadata
+            asked[name] = metadata.metadata(name).get("Requires-Python") or ""
         except metadata.PackageNotFoundError:  # what other systems need
             continue
     return {name: wanted for name, wanted in asked.items() if not SpecifierSet(wanted).contains(python)}
