@@ -272,16 +272,36 @@ def both_worlds(images, records):
     )
 
 
+def drawn(both):
+    """Two pictures as a decoder might draw them, the second of which no noun holds of."""
+    rows = torch.tensor([0, len(both) - 1])
+    return rows, both.pictures(rows) // 2 + 64
+
+
+def test_what_the_decoder_drew_is_shown_as_what_it_is_of(world, tmp_path, monkeypatch):
+    both, asked = both_worlds(*world), []
+    rows, pictures = drawn(both)
+    pictures[0] = (1, 2, 3)  # so that it can be told from every other one
+    pictures[1] = (3, 2, 1)
+    features = torch.randn(len(both), 6, generator=torch.Generator().manual_seed(1))
+    monkeypatch.setattr(checker_training, "degrade", lambda picture, _: asked.append(picture) or picture)
+    monkeypatch.setattr(checker_training, "dialogue", lambda subject, answer, *_, **__: f"{subject} {answer}")
+    checker_training.train(both, features, rows, pictures, tmp_path, "cpu", 2, batch=8, eye_steps=1)
+    assert [bool((picture == (1, 2, 3)).all()) for picture in asked] == 2 * [True, False, False, False, False, False]
+    assert not any((picture == (3, 2, 1)).all() for picture in asked)
+
+
 def test_training_runs_saves_and_resumes(world, tmp_path):
     both = both_worlds(*world)
     features = torch.randn(len(both), 6, generator=torch.Generator().manual_seed(1))
-    trained = checker_training.train(both, features, tmp_path, "cpu", 2, batch=8)
+    trained = checker_training.train(both, features, *drawn(both), tmp_path, "cpu", 2, batch=8)
     loaded = checker.load(tmp_path / "shipped/checker")
     images = world[0]
     logits = checker.answer_logits(loaded.model, loaded.processor, images[:2], "fruit")
     expected = checker.answer_logits(trained.model, trained.processor, images[:2], "fruit")
     torch.testing.assert_close(logits, expected, atol=5e-3, rtol=0)
-    again = checker_training.train(both, torch.zeros_like(features), tmp_path, "cpu", 2, batch=8)  # done already: at once
+    nothing = torch.zeros_like(features)  # done already: at once
+    again = checker_training.train(both, nothing, *drawn(both), tmp_path, "cpu", 2, batch=8)
     torch.testing.assert_close(checker.answer_logits(again.model, again.processor, images[:2], "fruit"), expected)
 
 
@@ -294,4 +314,5 @@ def test_a_possible_picture_is_called_what_its_first_drawing_is(world):
 
 def test_training_refuses_bad_input(world, tmp_path):
     with pytest.raises(ValueError, match="one a picture"):
-        checker_training.train(both_worlds(*world), torch.zeros(3, 6), tmp_path, "cpu", 1)
+        both = both_worlds(*world)
+        checker_training.train(both, torch.zeros(3, 6), *drawn(both), tmp_path, "cpu", 1)

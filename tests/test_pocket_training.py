@@ -119,6 +119,23 @@ def test_the_decoding_half_is_trained_without_changing_the_latents(tmp_path):
     assert (autoencoder.decode(model, before) != drawn).any()
 
 
+@pytest.mark.parametrize(
+    ("top", "left", "seen"),
+    [(0, 0, (slice(0, 56), slice(0, 56))), (64, 64, (slice(8, 64), slice(8, 64))), (64, 8, (slice(8, 64), slice(8, 56)))],
+)
+def test_only_a_border_of_the_picture_is_looked_at_and_no_cut(top, left, seen):
+    expected = torch.zeros(1, 64, 64, dtype=torch.bool)
+    expected[0][seen] = True
+    assert torch.equal(pixels.away_from_cuts(top, left), expected)
+
+
+def test_paper_is_to_be_white_and_colours_may_be_what_they_are():
+    wanted = torch.tensor([1.0, 0.95, 0.5]).view(1, 1, 1, 3).expand(1, 3, 1, 3)  # white, nearly white, a light grey
+    pixels_ = torch.full((1, 3, 1, 3), 0.4)
+    assert float(pixels.off_white(pixels_, wanted)) == pytest.approx(0.6 * 2 / 3)
+    assert float(pixels.off_white(1 + pixels_, wanted)) == 0  # it is cut at white later
+
+
 def test_a_critic_tells_sharp_from_smeared_and_the_decoding_half_feels_it():
     """One step of each on features of edges: the critic's verdicts part, and fooling it has a gradient."""
     source = torch.Generator().manual_seed(0)

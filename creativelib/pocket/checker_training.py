@@ -151,6 +151,8 @@ def packed_answers(
 def train(
     worlds: Worlds,
     features: torch.Tensor,
+    drawn_rows: torch.Tensor,
+    drawn: np.ndarray,
     work: Path,
     device: str,
     steps: int,
@@ -163,12 +165,16 @@ def train(
 
     First the vision tower alone, for ``eye_steps`` (default: ``steps``) of 64 pictures, learns to tell ``features`` (rows, f),
     the ImageNet features of all pictures, and the noun; then all learns to answer, for ``steps`` of ``batch`` pictures, a third
-    of them hard negatives. A possible picture that no noun holds of is not shown. Only ``patch_share`` of the patches are
-    seen, until the last quarter of the steps. Resumable. Raises ValueError when pictures and features are not as many.
+    of them hard negatives. A quarter of the others are what the decoder made, ``drawn`` (m, 128, 128, 3), of the pictures in
+    ``drawn_rows`` (m,): softer than drawings are, as all is that it will be asked about. A picture that no noun holds of is
+    not shown. Only ``patch_share`` of the patches are seen, until the last quarter of the steps. Resumable. Raises ValueError
+    when pictures and features are not as many.
     """
     if len(worlds) != len(features):
         raise ValueError(f"features must be one a picture of the worlds: got {len(features)} for {len(worlds)}.")
-    worlds = worlds.where(torch.tensor([bool(record["nouns"]) for record in worlds.records]))
+    named = torch.tensor([bool(record["nouns"]) for record in worlds.records])
+    drawn_rows, drawn = drawn_rows[named[drawn_rows]], drawn[named[drawn_rows].numpy()]
+    worlds = worlds.where(named)
     count = int(worlds.typical.sum()) // 2  # the corpus, to be spoilt
     shown, typical = worlds.blocks[0], worlds.records[:count]
     weights = captions.sampling_weights(typical)
@@ -207,7 +213,10 @@ def train(
 
     def loss_of(learner: Learner, generator: torch.Generator, step: int) -> tuple[torch.Tensor, dict]:
         rows = worlds.draw(real, generator)
-        pictures = [degrade(picture, generator) for picture in worlds.pictures(rows)]
+        some = torch.randint(max(1, len(drawn)), (min(real // 4, len(drawn)),), generator=generator)
+        rows[: len(some)] = drawn_rows[some]
+        shown_whole = np.concatenate([drawn[some.numpy()], worlds.pictures(rows[len(some) :])])
+        pictures = [degrade(picture, generator) for picture in shown_whole]
         talks = []
         for row in rows.tolist():
             record = described(worlds.records[row], typical)

@@ -249,9 +249,9 @@ def checker(result: dict) -> list[str]:
         ]
         lines += [
             "",
-            "Dissolved against strange but whole. *Dissolved*: far results of a search without a checker that the judge refuses and that are",
-            "less whole, or more, than real drawings (a fixed set, `data/dissolved`). *Strange but whole*: held-out possible pictures of which",
-            "the subject holds, after the autoencoder (*as made*: before).",
+            "Dissolved against strange but whole. *Dissolved*: far results of a search without a checker that the judge refuses (a fixed set,",
+            "`data/dissolved`). *Strange but whole*: held-out possible pictures of which the subject holds, after the autoencoder (*as made*:",
+            "before).",
             "",
             *table("subject | area under the ROC curve | as made | yes to strange | yes to dissolved", rows),
         ]

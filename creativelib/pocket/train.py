@@ -55,8 +55,8 @@ STAGES = (
     "export",
 )  # fmt: skip
 PARTS = {  # where each part lies in a shipped model
-    "movq": "decoder/movq", "unet": "decoder/unet", "prior": "prior/prior", "text_encoder": "prior/text_encoder",
-    "image_encoder": "prior/image_encoder", "tokenizer": "prior/tokenizer",
+    "movq": "decoder/movq", "movq-drawing": "decoder/movq", "unet": "decoder/unet", "prior": "prior/prior",
+    "text_encoder": "prior/text_encoder", "image_encoder": "prior/image_encoder", "tokenizer": "prior/tokenizer",
 }  # fmt: skip
 ENCODER_MARKS = ("quant_conv.weight", "quant_conv.bias")  # tell one autoencoder's latents from another's
 DEFAULTS = {
@@ -203,6 +203,11 @@ class Training:
         with torch.no_grad():
             return encoder(pixel_values=torch.zeros(1, 3, corpus.SIZE, corpus.SIZE)).image_embeds
 
+    @property
+    def drawn_rows(self) -> torch.Tensor:
+        """The rows that the decoder draws for the stages after it, (m,)."""
+        return self.worlds.draw(self.budget["drawn"], training.step_generator(self.seed, 0))
+
     def _part(self, kind: type, name: str):
         """A trained part; where its stage was left out, that of the warm start."""
         return load_part(kind, name, self.work, self.warm)
@@ -265,10 +270,13 @@ class Training:
     def pixels(self) -> None:
         movq, unet = self._part(VQModel, "movq"), self._part(UNet2DConditionModel, "unet")
         if not (self.work / "drawn.pt").exists():
-            rows = self.worlds.draw(self.budget["drawn"], training.step_generator(self.seed, 0))
+            rows, embeddings = self.drawn_rows, self.embeddings
+            shown, half = embeddings[rows], len(rows) // 2
+            axes = decoder.search_axes(self.worlds, embeddings)  # every second one as a search leaves it
+            shown[half:] = decoder.stray(shown[half:], axes, training.step_generator(self.seed, 1))
             coarse = load_file(self.work / "coarse.safetensors")
             drawn = decoder.sample(
-                unet, coarse, self.embeddings[rows], self.zero, self.device, steps=DEFAULTS["decoder_steps"],
+                unet, coarse, shown, self.zero, self.device, steps=DEFAULTS["decoder_steps"],
                 guidance=DEFAULTS["decoder_guidance"], seed=self.seed,
             )  # fmt: skip
             torch.save(drawn.half(), self.work / "drawn.pt")
@@ -280,7 +288,10 @@ class Training:
     def checker(self) -> None:
         steps = {"steps": self.budget["checker"], "eye_steps": self.budget["checker-eyes"]}
         features = worlds.features(self.worlds, self.work, 0)
-        checker_training.train(self.worlds, features, self.work, self.device, **steps, seed=self.seed)
+        rows = self.drawn_rows[: self.budget["drawn"] // 2]  # those whose embeddings were left as they are
+        latents = torch.load(self.work / "drawn.pt", weights_only=True)[: len(rows)].float()
+        drawn = autoencoder.decode(self._part(VQModel, "movq-drawing").to(self.device), latents.to(self.device))
+        checker_training.train(self.worlds, features, rows, drawn, self.work, self.device, **steps, seed=self.seed)
 
     def judge(self) -> None:
         judge.train(self.worlds, self.work, self.device, self.budget["dissolved"], seed=self.seed)
