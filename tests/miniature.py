@@ -59,6 +59,15 @@ def randomise(module: torch.nn.Module, seed: int, scale: float = 0.1) -> torch.n
     return module.eval()
 
 
+@torch.no_grad()
+def sharpen_attention(prior: PriorTransformer) -> None:
+    """Sharp attention, so that the answer of random weights depends on the noise: a constant would test little."""
+    for block in prior.transformer_blocks:
+        block.attn1.to_q.weight.mul_(3.0)
+        block.attn1.to_k.weight.mul_(3.0)
+        block.attn1.to_v.weight.mul_(4.0)
+
+
 def build_prior(folder: Path, family: str) -> None:
     """A prior pipeline, with the statistics and the PRD token that a trained prior has."""
     tokenizer = build_tokenizer()
@@ -87,13 +96,10 @@ def build_prior(folder: Path, family: str) -> None:
         additional_embeddings=4,
     )
     randomise(prior, seed=7, scale=0.2)
-    with torch.no_grad():  # sharp attention, so that the answer depends on the noise: a constant would test little
+    sharpen_attention(prior)
+    with torch.no_grad():
         prior.proj_in.weight.mul_(5.0)
         prior.positional_embedding.mul_(0.3)
-        for block in prior.transformer_blocks:
-            block.attn1.to_q.weight.mul_(3.0)
-            block.attn1.to_k.weight.mul_(3.0)
-            block.attn1.to_v.weight.mul_(4.0)
         prior.clip_mean.fill_(0.1)
         prior.clip_std.fill_(1.0)
     pipeline = KandinskyPriorPipeline if family == "2.1" else KandinskyV22PriorPipeline

@@ -7,6 +7,7 @@ from importlib.resources import files
 
 import pytest
 import torch
+from miniature import sharpen_attention
 
 from creativelib.full_size import (
     CHECKERS,
@@ -87,6 +88,7 @@ def test_the_tokenizer_has_the_special_tokens_of_clip():
 def test_at_full_size_ours_is_diffusers(family):
     """Five steps, guidance 4, two samples: equal to diffusers' own pipeline but for float noise."""
     generator = FullSize(family, CPU, torch.float32)
+    sharpen_attention(generator.prior)
     prompt = positive_prompt("vehicle")
     with torch.no_grad():
         found = sample_embeddings(generator, generator.encode_text(prompt), noise_sources([1, 2]))
