@@ -15,7 +15,6 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from PIL import Image
 
 from creativelib import storage
 from creativelib.cli_request import OPTIONS, RULES, Request
@@ -206,7 +205,7 @@ class Studio:
         """Where the baseline of a completed request comes from, as ``sample_prior`` says it."""
         return {
             "model": self.generator.name,
-            "weights": self.generator.weights["prior"],
+            "weights": self.generator.sampling_weights,
             "prompt": positive_prompt(request.subject),
             "steps": request.prior_steps,
             "guidance": request.guidance,
@@ -310,10 +309,7 @@ def draw(run: CreativeRun, folder: Path, *, traced: bool = True) -> tuple[float,
         Mean surprise of either row, in nats.
     """
     seeds = [derive_seed(run.seed, "figure", column) for column in range(COLUMNS)]
-    pairs = [run.default(seeds), run.sample(seeds)]
-    images: list[list[Image.Image]] = [
-        run.generator.decode(embeddings, prompt=positive_prompt(run.subject), seed=seeds) for embeddings in pairs
-    ]
+    pairs, images = zip(run.draw_default(seeds), run.draw(seeds), strict=True)
     surprises = [run.typicality.surprise(embeddings) for embeddings in pairs]
     title = f"{run.subject}: {run.result_step} steps in the space {run.space.name!r}, {run.generator.name}, seed {run.seed}"
     traced = traced and run.generator.settings.drawings

@@ -10,7 +10,6 @@ from PIL import Image
 from creativelib.cli_request import Request
 from creativelib.creation import COLUMNS, Studio
 from creativelib.figures import picture_grid
-from creativelib.generator import positive_prompt
 from creativelib.metrics.features import features
 from creativelib.metrics.memory import Memory
 from creativelib.metrics.pictures import stack
@@ -92,10 +91,7 @@ def find_run(studio: Studio, subject: str, folder: Path, steps: int = STEPS, *, 
 def exhibits(run: CreativeRun, memory: Memory, count: int = COLUMNS) -> list[Exhibit]:
     """The first ``count`` pictures of a run's result: those that ``creativelib create`` draws of it."""
     seeds = [derive_seed(run.seed, "figure", number) for number in range(count)]
-    embeddings, defaults = run.sample(seeds), run.default(seeds)
-    images, before = (
-        run.generator.decode(part, prompt=positive_prompt(run.subject), seed=seeds) for part in (embeddings, defaults)
-    )
+    (embeddings, images), (_, before) = run.draw(seeds), run.draw_default(seeds)
     nats, expected = run.typicality.surprise(embeddings.cpu()).tolist(), run.typicality.expected_surprise()
     index, cosine = memory.nearest(features(stack(images)))
     checker, found = run.checker, []

@@ -3,9 +3,7 @@
 Pocket Kandinsky, Kandinsky 2.1 and Kandinsky 2.2 load through the same classes and run through the same code.
 """
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -20,55 +18,35 @@ from creativelib.arguments import finite_number, seed_number, whole_number
 from creativelib.loading import broken_file, fast_precision, find_device, first_cause
 from creativelib.memory import Ledger, decoder_work, in_batches, memory_limit
 from creativelib.pipelines import DECODER_PARTS, PRIOR_PARTS, load_pipeline, repair_pooling
+from creativelib.prior_sampling import noise_sources, sample_embeddings, whole_prior_steps
 from creativelib.sources import PUBLISHED, Source, find_source
+from creativelib.text import POSITIVE_PROMPT, TextCondition, TextReader, positive_prompt, split_article, with_article
 from creativelib.weights import weights_of
 
+__all__ = ["Generator", "NotFinite", "load_generator"]
+__all__ += ["POSITIVE_PROMPT", "TextCondition", "positive_prompt", "split_article", "with_article"]  # the words for it
+
 DECODE_BATCH = 16  # images at once, at most
-POSITIVE_PROMPT = "Professional high-quality photo of {a}. photorealistic, 4k, HQ."  # footnote 2 of the paper
 
 
-def split_article(words: str) -> tuple[str, str]:
-    """``"alien"`` -> ``("an", "alien")``: by the first letter, which is right often enough for a prompt.
-
-    Words that have an article keep it, and get no second one: ``"The moon"`` -> ``("the", "moon")``. Blanks are made single.
-    """
-    words = " ".join(words.split())
-    given = re.match(r"(an?|the) (\S.*)", words, flags=re.IGNORECASE)
-    return (given[1].lower(), given[2]) if given else ("an" if words[:1].lower() in tuple("aeiou") else "a", words)
-
-
-def with_article(words: str) -> str:
-    """``"alien"`` -> ``"an alien"``, as ``split_article`` does."""
-    return " ".join(split_article(words))
+@torch.no_grad()
+def embed_images(images: Sequence[Image.Image], processor, encoder: torch.nn.Module, batch_size: int = 64) -> torch.Tensor:
+    """Embeddings (N, d), float32, of pictures by a CLIP image encoder and its processor, on the encoder's device."""
+    rows = []
+    if not len(images):
+        raise ValueError("images: got none; give at least one picture")
+    for start in range(0, len(images), batch_size):
+        batch = [image.convert("RGB") for image in images[start : start + batch_size]]
+        pixels = processor(batch, return_tensors="pt").pixel_values
+        rows.append(encoder(pixels.to(encoder.device, encoder.dtype)).image_embeds.float())
+    return torch.cat(rows)
 
 
-def positive_prompt(subject: str) -> str:
-    """P_pos of section 5.2: the paper's template around the subject's words.
-
-    Raises:
-        ValueError: ``subject`` has no letter or digit.
-    """
-    if not isinstance(subject, str) or not re.search(r"\w", subject):
-        raise ValueError(f"subject: got {subject!r}; give a word or words, for example 'vehicle'")
-    return POSITIVE_PROMPT.format(a=with_article(subject))
+class NotFinite(ValueError):
+    """Embeddings that cannot be drawn: some of their values are NaN, infinite, or too large for the decoder's dtype."""
 
 
-@dataclass(frozen=True)
-class TextCondition:
-    """What the prior is told about a prompt, for one prompt.
-
-    Attributes:
-        text_embedding: (1, d), the projected text embedding, phi(P) of Eqs. 2 and 6.
-        hidden_states: (1, T, w), the last hidden state of the text encoder.
-        mask: (1, T) bool, true for tokens, false for padding.
-    """
-
-    text_embedding: torch.Tensor
-    hidden_states: torch.Tensor
-    mask: torch.Tensor
-
-
-class Generator:
+class Generator(TextReader):
     """A loaded model, frozen. Made by ``load_generator``.
 
     Attributes:
@@ -123,6 +101,11 @@ class Generator:
         return self.prior.config.embedding_dim
 
     @property
+    def adapted(self) -> torch.nn.Module:
+        """The network that adapters are hung into."""
+        return self.prior
+
+    @property
     def decoder_pipeline(self) -> DiffusionPipeline:
         """diffusers' decoder pipeline, on the device; loaded when it is first needed."""
         pipeline = self._decoder_pipeline
@@ -167,84 +150,31 @@ class Generator:
         return {part: weights_of(*where, "model_index.json") for part, where in parts.items()}
 
     @property
+    def sampling_weights(self) -> str:
+        """Which weights embeddings are sampled with."""
+        return self.weights["prior"]
+
+    @property
+    def run_settings(self) -> dict:
+        """What a run's course depends on beside its own choices, as JSON values."""
+        family, reading = self.settings, self.source.reads_text
+        decoder = {"steps": family.decoder_steps, "guidance": family.decoder_guidance, "image_size": family.image_size}
+        return {
+            "model": self.name,
+            "weights": self.weights,
+            "decoder": decoder | ({"prompt": family.decoder_prompt} if reading else {}),
+            **({"anchor": family.anchor} if reading else {}),
+            "device": self.device.type,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            **({} if self.sampling_dtype == torch.float32 else {"sampling_dtype": str(self.sampling_dtype)[6:]}),
+        }
+
+    @property
     def origin(self) -> str:
         """What ``load_generator`` has to be given to load it again: its name, or its folder."""
         return self.name if self.name in ("pocket", *PUBLISHED) else str(Path(self.source.prior).resolve().parent)
 
     # --- text ---------------------------------------------------------------------------------------------------------
-
-    def tokenize(self, prompt: str, tokens: Sequence[str] = ()) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Token ids (1, T), mask (1, T) bool, and where the new ``tokens`` stand: (1, T) int, 0 for none, i + 1 for the i-th.
-
-        A new token has no row in the table of the encoder; its place holds the id of an ordinary token meanwhile.
-        """
-        length, ids, places = self.tokenizer.model_max_length, [], []
-        pattern = "(" + "|".join(map(re.escape, tokens)) + ")" if tokens else r"(?!)()"
-        for piece in re.split(pattern, prompt):
-            new = piece in tokens
-            ids += [self.tokenizer.bos_token_id] if new else self.tokenizer(piece, add_special_tokens=False).input_ids
-            places += [list(tokens).index(piece) + 1] if new else [0] * (len(ids) - len(places))
-        if len(ids) > length - 2:
-            raise ValueError(
-                f"prompt: got {len(ids)} tokens, the text encoder of {self.name!r} reads {length - 2}; use fewer words"
-            )
-        padding = length - 2 - len(ids)
-        ids = [self.tokenizer.bos_token_id, *ids, self.tokenizer.eos_token_id] + [self.tokenizer.pad_token_id] * padding
-        mask = [True] * (length - padding) + [False] * padding
-        places = [0, *places, 0] + [0] * padding
-        return tuple(torch.tensor([row], device=self.device) for row in (ids, mask, places))
-
-    def encode_text(self, prompt: str, tokens: Mapping[str, torch.Tensor] | None = None) -> TextCondition:
-        """Encode one prompt; equal to diffusers' own encoding, differentiable with respect to new tokens.
-
-        Args:
-            prompt: any words; the empty prompt is the unconditional one.
-            tokens: new tokens by how they are written in the prompt, each a vector (w,) in the space of the token table.
-                The table itself is not touched.
-
-        Raises:
-            ValueError: the prompt is too long, or lacks one of ``tokens``.
-        """
-        tokens = dict(tokens or {})
-        for name in tokens:
-            if name not in prompt:
-                raise ValueError(f"prompt: {prompt!r} does not contain the new token {name!r}")
-        ids, mask, places = self.tokenize(prompt, tuple(tokens))
-        hook = None
-        if tokens:
-            vectors = torch.stack(list(tokens.values()))  # (new tokens, w)
-
-            def put_new_tokens(module, inputs, rows):
-                return torch.where((places > 0)[..., None], vectors[(places - 1).clamp(min=0)].to(rows.dtype), rows)
-
-            hook = self.text_encoder.get_input_embeddings().register_forward_hook(put_new_tokens)
-        try:
-            output = self.text_encoder(ids)
-        finally:
-            if hook is not None:
-                hook.remove()
-        return TextCondition(output.text_embeds, output.last_hidden_state, mask)
-
-    @cached_property
-    def unconditional(self) -> TextCondition:
-        """The empty prompt, for classifier-free guidance of the prior."""
-        with torch.no_grad():
-            return self.encode_text("")
-
-    def word_embeddings(self, words: str) -> torch.Tensor:
-        """Token-table rows of the pieces of ``words``, (pieces, w): where new tokens start (section 5.2).
-
-        Raises:
-            ValueError: ``words`` has no letter or digit.
-        """
-        if not isinstance(words, str) or not re.search(r"\w", words):
-            raise ValueError(f"words: got {words!r}; give a word or words")
-        ids = self.tokenizer(words, add_special_tokens=False, return_tensors="pt").input_ids[0]
-        return self.text_encoder.get_input_embeddings().weight[ids.to(self.device)].clone()
-
-    def word_embedding(self, words: str) -> torch.Tensor:
-        """Mean of ``word_embeddings``, (w,): where a single new token for all of ``words`` starts."""
-        return self.word_embeddings(words).mean(0)
 
     @torch.no_grad()
     def text_embedding(self, prompt: str, encoder: str | None = None) -> torch.Tensor:
@@ -264,19 +194,51 @@ class Generator:
             raise ValueError(f"encoder: the decoder of {self.name!r} reads no text; choose 'prior'")
         return pipeline._encode_prompt([prompt], self.device, 1, False)[0].float()
 
-    # --- images -------------------------------------------------------------------------------------------------------
+    # --- embeddings ---------------------------------------------------------------------------------------------------
+
+    def sampling(self, steps: int | None = None, guidance: float | None = None, name: str = "steps") -> dict:
+        """The options of ``sample``, the family's by default, checked; ``name`` is what the caller calls ``steps``.
+
+        Raises:
+            ValueError: a number that makes no sense.
+        """
+        guidance = self.settings.prior_guidance if guidance is None else guidance
+        return {"steps": whole_prior_steps(self, steps, name), "guidance": finite_number("guidance", guidance)}
+
+    def sample(
+        self,
+        condition: TextCondition,
+        sources: list[torch.Generator],
+        *,
+        steps: int | None = None,
+        guidance: float | None = None,
+    ) -> torch.Tensor:
+        """Image embeddings (N, d), float32, one a random source, differentiable: see ``sample_embeddings``."""
+        return sample_embeddings(self, condition, sources, steps=steps, guidance=guidance)
 
     @torch.no_grad()
+    def draw(
+        self,
+        condition: TextCondition,
+        seeds: Sequence[int],
+        *,
+        prompt: str | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+    ) -> tuple[torch.Tensor, list[Image.Image]]:
+        """Embeddings (N, d) of noise ``seeds``, and a picture of each, whose decoder's noise has the same seed.
+
+        Raises:
+            NotFinite: some embeddings cannot be drawn.
+        """
+        embeddings = self.sample(condition, noise_sources(seeds), steps=steps, guidance=guidance)
+        return embeddings, self.decode(embeddings, prompt=prompt, seed=seeds)
+
+    # --- images -------------------------------------------------------------------------------------------------------
+
     def encode_images(self, images: Sequence[Image.Image], batch_size: int = 64) -> torch.Tensor:
         """Image embeddings (N, d), float32, on the device."""
-        rows = []
-        if not len(images):
-            raise ValueError("images: got none; give at least one picture")
-        for start in range(0, len(images), batch_size):
-            batch = [image.convert("RGB") for image in images[start : start + batch_size]]
-            pixels = self._prior_pipeline.image_processor(batch, return_tensors="pt").pixel_values
-            rows.append(self.image_encoder(pixels.to(self.device, self.dtype)).image_embeds.float())
-        return torch.cat(rows)
+        return embed_images(images, self._prior_pipeline.image_processor, self.image_encoder, batch_size)
 
     @cached_property
     def zero_image_embedding(self) -> torch.Tensor:
@@ -306,12 +268,12 @@ class Generator:
             batch_size: images at once, fewer where the memory is short; does not change what is drawn but for float noise.
 
         Raises:
-            ValueError: a wrong shape, embeddings that are not finite, a number that makes no sense.
+            ValueError: a wrong shape, a number that makes no sense. NotFinite: embeddings that are not finite.
         """
         if embeddings.ndim != 2 or embeddings.shape[1] != self.embedding_dim:
             raise ValueError(f"embeddings: got shape {tuple(embeddings.shape)}; give (N, {self.embedding_dim})")
         if bad := int((~embeddings.detach().to(self.dtype).isfinite()).any(1).sum()):
-            raise ValueError(
+            raise NotFinite(
                 f"embeddings: {bad} of {len(embeddings)} rows hold NaN, infinite or for {self.dtype} too large values, which "
                 "would be drawn black; leave those rows out"
             )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 
-from creativelib.generator import TextCondition
+from creativelib.text import TextCondition
 
 
 def must_be_called(prior: torch.nn.Module) -> bool:

@@ -4,15 +4,46 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from tqdm.auto import tqdm
 
 from creativelib.arguments import finite_number, seed_number, whole_number
-from creativelib.generator import Generator, TextCondition
 from creativelib.plain_prior import PlainPrior, must_be_called
 from creativelib.seeds import derive_seed
 from creativelib.storage import read_tensors, require_equal, write_tensors
+from creativelib.text import TextCondition
+
+
+class Samples(Protocol):
+    """What a baseline needs of a generator."""
+
+    name: str
+    sampling_dtype: torch.dtype
+
+    @property
+    def embedding_dim(self) -> int: ...
+    @property
+    def sampling_weights(self) -> str: ...
+    def encode_text(self, prompt: str) -> TextCondition: ...
+    def sampling(self, steps: int | None = None, guidance: float | None = None) -> dict: ...
+    def sample(self, condition: TextCondition, sources: list[torch.Generator], **options) -> torch.Tensor: ...
+
+
+class HasPrior(Protocol):
+    """What sampling a prior needs of a generator."""
+
+    prior: torch.nn.Module
+    scheduler: Any
+    settings: Any
+    device: torch.device
+    sampling_dtype: torch.dtype
+
+    @property
+    def embedding_dim(self) -> int: ...
+    @property
+    def unconditional(self) -> TextCondition: ...
 
 
 def noise_sources(seeds: Iterable[int]) -> list[torch.Generator]:
@@ -20,7 +51,7 @@ def noise_sources(seeds: Iterable[int]) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(seed_number("seeds", seed)) for seed in seeds]
 
 
-def whole_prior_steps(generator: Generator, steps: int | None = None, name: str = "steps") -> int:
+def whole_prior_steps(generator: HasPrior, steps: int | None = None, name: str = "steps") -> int:
     """Denoising steps of the prior, the family's by default.
 
     Raises:
@@ -122,7 +153,7 @@ def _full_precision(device: str) -> AbstractContextManager:
     return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
-def sampling_precision(generator: Generator) -> AbstractContextManager:
+def sampling_precision(generator: HasPrior) -> AbstractContextManager:
     """A block in which the prior computes in ``generator.sampling_dtype``, where no gradient is needed; else as it is.
 
     bfloat16 changes embeddings of the shipped model by 1 %, and their surprise by a tenth of a nat, where plain samples differ
@@ -134,7 +165,7 @@ def sampling_precision(generator: Generator) -> AbstractContextManager:
 
 
 def sample_embeddings(
-    generator: Generator,
+    generator: HasPrior,
     condition: TextCondition,
     sources: list[torch.Generator],
     *,
@@ -210,7 +241,7 @@ class PriorSamples:
 
 @torch.no_grad()
 def sample_prior(
-    generator: Generator,
+    generator: Samples,
     prompt: str,
     n: int = 5000,
     *,
@@ -220,7 +251,8 @@ def sample_prior(
     seed: int = 0,
     progress: bool = True,
 ) -> PriorSamples:
-    """Draw the baseline distribution of section 5.1: ``n`` embeddings of one prompt.
+    """Draw the baseline distribution of section 5.1: ``n`` embeddings of one prompt, from the prior, or, of a generator that
+    has none (S3), from the pictures that it draws.
 
     Sample i depends on ``seed`` and i alone: a larger ``n`` begins with the same samples, and ``batch_size`` (500 in the
     paper) only sets speed and memory.
@@ -230,21 +262,19 @@ def sample_prior(
         progress: show a bar.
     """
     n, batch_size, seed = whole_number("n", n, 1), whole_number("batch_size", batch_size, 1), seed_number("seed", seed)
-    steps = whole_prior_steps(generator, steps)
-    guidance = finite_number("guidance", generator.settings.prior_guidance if guidance is None else guidance)
+    sampling = generator.sampling(steps, guidance)
     condition, embeddings = generator.encode_text(prompt), torch.empty(n, generator.embedding_dim)
     with tqdm(total=n, desc="sampling the prior", unit="sample", leave=False, disable=not progress) as bar:
         for start in range(0, n, batch_size):
             stop = min(start + batch_size, n)
             sources = noise_sources(derive_seed(seed, index) for index in range(start, stop))
-            embeddings[start:stop] = sample_embeddings(generator, condition, sources, steps=steps, guidance=guidance).cpu()
+            embeddings[start:stop] = generator.sample(condition, sources, **sampling).cpu()
             bar.update(stop - start)
     facts = {
         "model": generator.name,
-        "weights": generator.weights["prior"],
+        "weights": generator.sampling_weights,
         "prompt": prompt,
-        "steps": steps,
-        "guidance": guidance,
+        **sampling,
         "seed": seed,
         "n": n,
     }

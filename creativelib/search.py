@@ -10,13 +10,14 @@ from importlib.metadata import version
 from weakref import WeakKeyDictionary
 
 import torch
+from PIL import Image
 
 import creativelib
 from creativelib.arguments import finite_number, seed_number, seed_numbers, whole_number
 from creativelib.directions import NegativeCluster, directional_loss
-from creativelib.generator import Generator, positive_prompt
+from creativelib.generator import Generator, NotFinite, positive_prompt
 from creativelib.losses import anchor_loss, creative_loss
-from creativelib.prior_sampling import noise_sources, sample_embeddings, sample_prior, whole_prior_steps
+from creativelib.prior_sampling import noise_sources, sample_prior
 from creativelib.pullback import (
     CHECK_IMAGES,
     AlternatingRule,
@@ -105,10 +106,7 @@ class Search:
         self.seed = seed_number("seed", seed)
         rate = defaults.learning_rate if learning_rate is None else learning_rate
         self.learning_rate = finite_number("learning_rate", rate, above=0, hint="1e-4 in the paper")
-        self.sampling = {
-            "steps": whole_prior_steps(generator, prior_steps, "prior_steps"),
-            "guidance": finite_number("guidance", defaults.prior_guidance if guidance is None else guidance),
-        }
+        self.sampling = generator.sampling(prior_steps, guidance, "prior_steps")
         self.target = None if target is None else finite_number("target", target)
         names = [cluster.name for cluster in clusters]
         if len(set(names)) < len(names):
@@ -137,7 +135,7 @@ class Search:
             raise ValueError("space: it belongs to another generator; make it with the one that is given")
         if positive_prompt(space.subject) != prompt:
             raise ValueError(f"space: it is one of {space.subject!r}, not of {self.subject!r}; make one of the subject")
-        for key, own in (("prompt", prompt), ("model", self.generator.name), ("weights", self.generator.weights["prior"])):
+        for key, own in (("prompt", prompt), ("model", self.generator.name), ("weights", self.generator.sampling_weights)):
             if key in baseline and baseline[key] != own:
                 raise ValueError(
                     f"typicality: the {key} of its baseline is {baseline[key]!r}, not {own!r}; fit one to the subject's"
@@ -195,20 +193,7 @@ class Search:
     @property
     def settings(self) -> dict:
         """Everything that the course of the run depends on, as JSON values."""
-        generator, family = self.generator, self.generator.settings
-        decoder = {"steps": family.decoder_steps, "guidance": family.decoder_guidance, "image_size": family.image_size}
-        reading = generator.source.reads_text
-        return {
-            "model": generator.name,
-            "weights": generator.weights,
-            **self._choices(),
-            "decoder": decoder | ({"prompt": family.decoder_prompt} if reading else {}),
-            **({"anchor": family.anchor} if reading else {}),
-            "device": generator.device.type,
-            "dtype": str(generator.dtype).removeprefix("torch."),
-            **({} if generator.sampling_dtype == torch.float32 else {"sampling_dtype": str(generator.sampling_dtype)[6:]}),
-            "versions": versions(),
-        }
+        return {**self.generator.run_settings, **self._choices(), "versions": versions()}
 
     @property
     def steps(self) -> int:
@@ -330,12 +315,11 @@ class Search:
     def check(self) -> float:
         """Ask the checker about fresh images of the current parameters; a no ends the run. Returns the mean P(yes)."""
         seeds = [derive_seed(self.seed, "check", self.steps, i) for i in range(self.check_images)]
-        with torch.no_grad():
-            embeddings = self.space.sample(seeds, **self.sampling)
-        if not bool(embeddings.isfinite().all()):
+        try:
+            _, images = self.space.draw(seeds, **self.sampling)
+        except NotFinite:
             self.history[-1]["check"], self.stopped = math.nan, "not finite"
             return math.nan
-        images = self.generator.decode(embeddings, prompt=positive_prompt(self.subject), seed=seeds)
         probability = sum(float(self.checker.check(image, self.subject).probability) for image in images) / len(images)
         self.history[-1]["check"] = probability
         if probability >= self.checker.threshold:
@@ -390,9 +374,23 @@ class Search:
     @torch.no_grad()
     def default(self, seeds: Sequence[int]) -> torch.Tensor:
         """Embeddings (N, d) of the frozen model itself, of the same noise: what a result is compared with, in every space."""
-        return sample_embeddings(
-            self.generator, self.space.positive, noise_sources(seed_numbers("seeds", seeds)), **self.sampling
-        )
+        sources = noise_sources(seed_numbers("seeds", seeds))
+        return self.generator.sample(self.space.positive, sources, **self.sampling)
+
+    def draw(self, seeds: Sequence[int], step: int | None = None) -> tuple[torch.Tensor, list[Image.Image]]:
+        """What ``sample`` gives, and a picture of each.
+
+        Raises:
+            NotFinite: some embeddings cannot be drawn.
+        """
+        seeds = seed_numbers("seeds", seeds)
+        with self.at(step):
+            return self.space.draw(seeds, **self.sampling)
+
+    def draw_default(self, seeds: Sequence[int]) -> tuple[torch.Tensor, list[Image.Image]]:
+        """What ``default`` gives, and a picture of each."""
+        prompt = positive_prompt(self.subject)
+        return self.generator.draw(self.space.positive, seed_numbers("seeds", seeds), prompt=prompt, **self.sampling)
 
 
 def _identity(checker) -> dict:

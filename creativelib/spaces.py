@@ -10,12 +10,14 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
+from PIL import Image
 from safetensors.torch import save_file
 
 from creativelib.arguments import seed_number, whole_number
-from creativelib.generator import POSITIVE_PROMPT, Generator, TextCondition, positive_prompt, split_article
-from creativelib.prior_sampling import noise_sources, sample_embeddings
+from creativelib.generator import Generator
+from creativelib.prior_sampling import noise_sources
 from creativelib.storage import replace, tensor_path
+from creativelib.text import POSITIVE_PROMPT, TextCondition, positive_prompt, split_article
 
 
 class ConceptualSpace:
@@ -77,7 +79,20 @@ class ConceptualSpace:
     def sample(self, seeds: list[int], *, steps: int | None = None, guidance: float | None = None) -> torch.Tensor:
         """Image embeddings (N, d) at the current parameters, one for each noise seed; differentiable."""
         with self:
-            return sample_embeddings(self.generator, self.condition(), noise_sources(seeds), steps=steps, guidance=guidance)
+            return self.generator.sample(self.condition(), noise_sources(seeds), steps=steps, guidance=guidance)
+
+    @torch.no_grad()
+    def draw(
+        self, seeds: list[int], *, steps: int | None = None, guidance: float | None = None
+    ) -> tuple[torch.Tensor, list[Image.Image]]:
+        """What ``sample`` gives, and a picture of each.
+
+        Raises:
+            NotFinite: some embeddings cannot be drawn.
+        """
+        with self:
+            prompt = positive_prompt(self.subject)
+            return self.generator.draw(self.condition(), seeds, prompt=prompt, steps=steps, guidance=guidance)
 
     def __enter__(self) -> "ConceptualSpace":
         return self
@@ -98,27 +113,27 @@ class LoRA(ConceptualSpace):
 
     def __init__(self, generator: Generator, subject: str, seed: int = 0, rank: int = 10):
         super().__init__(generator, subject, seed)
-        prior = generator.prior
+        network = generator.adapted
         adapted = [
-            module for path, module in prior.named_modules() if path.endswith(self.targets) and hasattr(module, "weight")
+            module for path, module in network.named_modules() if path.endswith(self.targets) and hasattr(module, "weight")
         ]
         width = min(min(module.weight.shape) for module in adapted)  # from there on an adapter is no longer of low rank
-        rank = whole_number("rank", rank, 1, width, "the width of the prior's attention; 10 in the paper")
+        rank = whole_number("rank", rank, 1, width, "the width of the attention; 10 in the paper")
         self.options = {"rank": rank}
         config = LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(self.targets))
         with torch.random.fork_rng():  # peft initialises A from the global state
             torch.manual_seed(self.seed)
-            inject_adapter_in_model(config, prior, "creative")
+            inject_adapter_in_model(config, network, "creative")
         self._slots = []  # (parent, attribute, module with adapter)
         originals, self._before = [], []  # modules without; those that each block that is open has replaced
-        for path, module in list(prior.named_modules()):
+        for path, module in list(network.named_modules()):
             if isinstance(module, BaseTunerLayer):
                 parent, _, attribute = path.rpartition(".")
-                self._slots.append((prior.get_submodule(parent), attribute, module))
+                self._slots.append((network.get_submodule(parent), attribute, module))
                 originals.append(module.get_base_layer())
                 for part in ("lora_A", "lora_B"):
                     self._parameters[f"{path}.{part}"] = getattr(module, part)["creative"].weight
-        del prior.peft_config
+        del network.peft_config
         self._before.append(originals)
         self.__exit__()
 
@@ -228,13 +243,24 @@ class Embedding(ConceptualSpace):
     name = "embedding"
 
     def __init__(self, generator: Generator, subject: str, seed: int = 0):
+        if not hasattr(generator, "decode"):
+            raise ValueError(
+                f"space: {generator.name!r} draws no embeddings, so there is no {self.name!r} to search; use 'lora'"
+            )
         super().__init__(generator, subject, seed)
         with torch.no_grad():
-            start = sample_embeddings(generator, self.positive, noise_sources([seed]))
+            start = generator.sample(self.positive, noise_sources([seed]))
         self._parameters["embedding"] = torch.nn.Parameter(start)
 
     def sample(self, seeds: list[int], *, steps: int | None = None, guidance: float | None = None) -> torch.Tensor:
         return self._parameters["embedding"].expand(len(seeds), -1)
+
+    @torch.no_grad()
+    def draw(
+        self, seeds: list[int], *, steps: int | None = None, guidance: float | None = None
+    ) -> tuple[torch.Tensor, list[Image.Image]]:
+        embeddings = self.sample(seeds).clone()
+        return embeddings, self.generator.decode(embeddings, prompt=positive_prompt(self.subject), seed=seeds)
 
 
 SPACES = {space.name: space for space in (LoRA, SubjectToken, AdjectiveToken, LoRAWithSubjectToken, Embedding)}

@@ -88,17 +88,26 @@ def test_the_default_rule_lets_99_of_100_plain_samples_pass(make, small_generato
     assert make(rule=None, guidance=1.0).rule.threshold != rule.threshold
 
 
-def test_the_default_is_the_frozen_models_own_in_every_space(small_generator, typicality):
+def test_the_default_is_the_frozen_models_own_in_every_space_and_is_drawn_as_such(small_generator, typicality):
     """Of an adjective token not even step 0 is."""
     text = small_generator.encode_text(positive_prompt("vehicle"))
     with torch.no_grad():
         expected = sample_embeddings(small_generator, text, noise_sources([1, 2]))
+
+    def alike(images, others):
+        return [image.tobytes() for image in images] == [image.tobytes() for image in others]
+
+    decode = small_generator.decode
     for name in SPACES:
         run = CreativeRun(
             small_generator, "vehicle", make_space(name, small_generator, "vehicle"), typicality, rule=SumRule(0.0)
         )
         run.run(1, progress=False)
         assert torch.equal(run.default([1, 2]), expected)
+        embeddings, images = run.draw([3, 4], 1)
+        assert torch.equal(embeddings, run.sample([3, 4], 1)) and alike(images, decode(embeddings, seed=[3, 4]))
+        assert torch.equal(run.draw_default([1, 2])[0], expected)
+        assert alike(run.draw_default([1, 2])[1], decode(expected, seed=[1, 2]))
         assert torch.allclose(run.sample([1, 2], 0), expected) == (name not in ("adjective-token", "embedding"))
 
 
@@ -163,9 +172,11 @@ def test_the_checker_is_asked_where_the_loss_ends_the_run(make):
 
 def test_samples_that_are_not_finite_are_not_drawn_and_not_accepted(make, monkeypatch):
     run = make(checker=Checker(), check_every=2, check_images=2).run(2, progress=False)
-    sample = run.space.sample
+    sample = run.generator.sample
     monkeypatch.setattr(
-        run.space, "sample", lambda seeds, **options: sample(seeds, **options) * (1 if len(seeds) == 1 else torch.inf)
+        run.generator,
+        "sample",
+        lambda condition, sources, **options: sample(condition, sources, **options) * (1 if len(sources) == 1 else torch.inf),
     )
     run.run(4, progress=False)
     assert (run.stopped, run.steps, run.result_step) == ("not finite", 4, 2)

@@ -227,7 +227,7 @@ def test_bad_arguments_are_named(small_generator):
     width = min(small_generator.prior.transformer_blocks[0].attn1.to_q.weight.shape)
     for rank in (width + 1, 10**9):
         with pytest.raises(
-            ValueError, match=f"^rank: got {rank}; give a whole number from 1 to {width} .the width of the prior's"
+            ValueError, match=f"^rank: got {rank}; give a whole number from 1 to {width} .the width of the attention"
         ):
             make_space("lora", small_generator, "vehicle", rank=rank)
     assert make_space("lora", small_generator, "vehicle", rank=width).options == {"rank": width}
