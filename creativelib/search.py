@@ -31,6 +31,7 @@ from creativelib.seeds import derive_seed
 from creativelib.snapshots import Snapshots
 from creativelib.spaces import ConceptualSpace
 from creativelib.storage import plain_json
+from creativelib.threads import threads_for_one
 from creativelib.typicality import TypicalityModel
 
 ANCHOR_SAMPLES = 1000  # plain samples that a threshold of the anchor is read from
@@ -234,30 +235,31 @@ class Search:
             raise RuntimeError(f"step: the run has ended ({self.stopped}); make a new one, or aim(target) at another surprise")
         began, number, held = time.perf_counter(), self.steps, self._held_seed is not None
         noise_seed = self._held_seed if held else derive_seed(self.seed, "step", number)
-        embedding = self.space.sample([noise_seed], **self.sampling)  # (1, d)
-        log_prob = self.typicality.log_prob(embedding)
-        anchor = anchor_loss(embedding, self.text_embedding)
-        negative = directional_loss(embedding, self.clusters)
-        loss, kind, hold = checked_decision(self.rule(creative_loss(log_prob, self.target) + negative, anchor))
-        optimizer = self.optimizer(kind)
-        optimizer.zero_grad()
-        loss.backward()
-        gradients = [parameter.grad for parameter in self.space.parameters() if parameter.grad is not None]
-        row = {
-            "step": number,
-            "kind": kind,
-            "loss": float(loss.detach()),
-            "surprise": -float(log_prob.detach()),
-            "anchor_loss": (anchor_value := float(anchor.detach())),
-            "anchor_cosine": 1 - anchor_value,
-            "negative_loss": float(negative.detach()),
-            "cluster_distance": {cluster.name: float(cluster.distance(embedding.detach())) for cluster in self.clusters},
-            "residual_energy": float(self.typicality.residual_energy(embedding.detach())),
-            "gradient_norm": float(torch.nn.utils.get_total_norm(gradients)),
-            "noise_seed": noise_seed,
-            "held": held,
-            "check": None,
-        }
+        with threads_for_one(self.generator.prior):
+            embedding = self.space.sample([noise_seed], **self.sampling)  # (1, d)
+            log_prob = self.typicality.log_prob(embedding)
+            anchor = anchor_loss(embedding, self.text_embedding)
+            negative = directional_loss(embedding, self.clusters)
+            loss, kind, hold = checked_decision(self.rule(creative_loss(log_prob, self.target) + negative, anchor))
+            optimizer = self.optimizer(kind)
+            optimizer.zero_grad()
+            loss.backward()
+            gradients = [parameter.grad for parameter in self.space.parameters() if parameter.grad is not None]
+            row = {
+                "step": number,
+                "kind": kind,
+                "loss": float(loss.detach()),
+                "surprise": -float(log_prob.detach()),
+                "anchor_loss": (anchor_value := float(anchor.detach())),
+                "anchor_cosine": 1 - anchor_value,
+                "negative_loss": float(negative.detach()),
+                "cluster_distance": {cluster.name: float(cluster.distance(embedding.detach())) for cluster in self.clusters},
+                "residual_energy": float(self.typicality.residual_energy(embedding.detach())),
+                "gradient_norm": float(torch.nn.utils.get_total_norm(gradients)),
+                "noise_seed": noise_seed,
+                "held": held,
+                "check": None,
+            }
         numbers = [row[key] for key in ("loss", "surprise", "negative_loss", "gradient_norm")]
         if not all(map(math.isfinite, [*numbers, *row["cluster_distance"].values()])):
             self.stopped = "not finite"  # the parameters are still those of the step before

@@ -1,8 +1,6 @@
 """What a worker does: prepare a subject, or compute a cell. Depends on its arguments and the weights alone."""
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from functools import lru_cache
 
@@ -23,23 +21,13 @@ from creativelib.pocket.judge import Judge
 from creativelib.prior_sampling import noise_sources, sample_embeddings
 from creativelib.pullback import load_checker
 from creativelib.storage import data_folder
+from creativelib.threads import one_thread
 from creativelib.typicality import TypicalityModel
 from creativelib.weights import folder_digest
 
 REFERENCES = 8  # plain pictures that go with a prepared subject, for methods that keep away from some
 
 Kept = tuple[dict[str, torch.Tensor], dict]  # what is written to a file
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread, as every worker has: sums are added up in the same order everywhere, so results are bit-equal."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @lru_cache(maxsize=1)
