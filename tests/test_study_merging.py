@@ -254,6 +254,29 @@ def test_an_answer_that_is_sent_again_counts_once_whatever_followed_it(make):
     assert store.given(session) == {NAMES[0]: 5}
 
 
+def test_an_answer_that_changed_nothing_changes_nothing_later_either(make):
+    """Two tabs of one person rate the same picture; the slower tab's network sends its answer again after an undo."""
+    store = make("teacher")
+    session = rate(store, "ann", count=0)
+    store.rate(session, NAMES[0], 3, 900, answer="a1", correct=False)
+    store.rate(session, NAMES[1], 4, 900, answer="a2", correct=False)
+    late = [(NAMES[0], 5, "b1"), (NAMES[0], 3, "b2")]  # another number, the same number
+    for name, value, answer in late:
+        assert not store.rate(session, name, value, 100, answer=answer, correct=False)
+    assert not store.take_back(session, NAMES[2], answer="b3")
+    assert store.ratings()[["stimulus", "value", "milliseconds", "number"]].values.tolist() == [
+        [NAMES[0], 3, 900, 1],
+        [NAMES[1], 4, 900, 2],
+    ]
+    assert store.undo(session) == NAMES[1]  # the one given last, whatever came late
+    assert store.take_back(session, NAMES[0], answer="a3")
+    store.rate(session, NAMES[2], 1, answer="a4")
+    for name, value, answer in late:
+        assert not store.rate(session, name, value, answer=answer, correct=False)
+    assert not store.take_back(session, NAMES[2], answer="b3")
+    assert store.given(session) == {NAMES[2]: 1}
+
+
 # --- files of the first format ----------------------------------------------------------------------------------------
 
 OLD = """

@@ -10,11 +10,12 @@ from starlette.testclient import TestClient
 from studies import Person, app, make_study, new_name, person, study, teacher  # noqa: F401
 
 from creativelib.study import database
+from creativelib.study.report import report
 from creativelib.study.server.app import make_app
 from creativelib.study.server.folder import Study
 from creativelib.study.server.guard import LARGEST_BODY, RATER, TEACHER, Signer
 from creativelib.study.store import Store
-from creativelib.study.tidy import write
+from creativelib.study.tidy import write, zipped
 
 PYPROJECT = (Path(__file__).resolve().parents[1] / "pyproject.toml").read_text()
 
@@ -112,6 +113,31 @@ def test_withdrawing_deletes_everything_everywhere(person, app, study, tmp_path)
     assert person.join()["joined"] and study.store.sessions()["rater"].nunique() == 2
 
 
+def test_withdrawing_finds_copies_wherever_in_the_folder(person, app, study):
+    other = Person(app, study).finish()["code"]
+    code = person.finish(4)["code"]
+    rater = study.store.known(code)
+    study.store.backup(study.folder / "before lunch.db")
+    study.store.backup(study.folder / "old" / "deep" / "copy")
+    study.store.export_csv(study.folder / "raw")
+    write(study.store, study.settings, study.folder / "for Ann")
+    (study.folder / "ratings (1).zip").write_bytes(zipped(study.store, study.settings))
+    study.change(open=False)
+    (study.folder / "draft.html").write_text(report(study))
+    notes, page = study.folder / "notes.txt", study.folder / "page.html"
+    notes.write_text(f"{code} left early"), page.write_text("<title>mine</title>")
+    assert study.delete(code) == [notes]  # what is not ours is named
+    notes.unlink()
+    for path in study.folder.rglob("*"):
+        assert not path.is_file() or not any(word.encode() in path.read_bytes() for word in (code, rater))
+    left = {path.name for path in study.folder.iterdir()}
+    assert page.exists() and not left & {"raw", "for Ann", "ratings (1).zip", "draft.html"}
+    for path in ("before lunch.db", "old/deep/copy"):
+        copy = Store(study.folder / path)
+        assert set(copy.ratings()["rater"]) == {other}
+        copy.close()
+
+
 def test_parameters_of_a_panel_provider_come_back(app, tmp_path):
     url = "https://app.prolific.com/submissions/complete?cc={code}&p={PROLIFIC_PID}"
     study = Study(make_study(tmp_path / "paid", runs=1, pairs=0, completion_url=url, completion_code="C0DE"))
@@ -166,7 +192,20 @@ def test_ones_own_answers_only(person, app, study, tmp_path):
     assert other.web.get("/api/state").json()["rated"] == {} and study.store.ratings().empty
 
 
-EVIL = ("'; DROP TABLE ratings;--", "<script>alert(1)</script>", "=1+1", "\0", -1, 1e400, True, None, [], {}, "left" * 99)
+EVIL = (
+    "'; DROP TABLE ratings;--",
+    "<script>alert(1)</script>",
+    "=1+1",
+    "\0",
+    "\ud800",
+    -1,
+    1e400,
+    True,
+    None,
+    [],
+    {},
+    "left" * 99,
+)
 
 
 @pytest.mark.parametrize("field", ["stimulus", "value", "milliseconds", "answer", "do", "left", "right", "chosen"])
@@ -183,6 +222,64 @@ def test_injection_into_every_field_keeps_nothing(person, study, field):
         said = [one.partition(":")[0] for one in answer.json().get("done", {}).values()]
         assert answer.status_code == 400 or said == ["refused"]
     assert study.store.ratings().empty and study.store.choices().empty and len(study.store.sessions()) == 1
+
+
+def test_injection_into_joining_is_refused_or_kept_as_text(app, study):
+    for evil in EVIL:
+        assert Person(app, study).join(link=evil).get("error") == "refused"
+        for field in ("key", "agreed", "version"):
+            person = Person(app, study)
+            person.join(**{field: evil})
+            assert person.answer.status_code in (400, 409) or field == "agreed" and evil is True
+    joined = len(study.store.sessions())
+    for evil in EVIL:
+        person = Person(app, study)
+        assert person.join(source={"PROLIFIC_PID": evil, "more": evil})["joined"]
+        person.finish(3)
+    assert len(study.store.sessions()) == joined + len(EVIL)
+
+
+def test_half_a_letter_in_a_provider_s_parameter_still_leads_back(app, tmp_path):
+    url = "https://app.prolific.com/complete?cc={code}&who={PROLIFIC_PID}"
+    study = Study(make_study(tmp_path / "panel", runs=1, pairs=0, completion_url=url))
+    person = Person(TestClient(make_app(study)).app, study)
+    person.join(source={"PROLIFIC_PID": "a\ud800b"})
+    assert person.finish(3)["completion"]["url"].endswith("&who=ab")
+    study.close()
+
+
+def test_a_browser_that_is_somebody_else_s_by_now_sends_nothing_for_them(person, study):
+    """Two people, one browser, two tabs: the second one's cookie does not make the first one's answers theirs."""
+    mine = person.join()
+    person.key = new_name()
+    theirs = person.join()
+    assert mine["who"] != theirs["who"]
+    rating = {"do": "rate", "stimulus": theirs["order"][0], "value": 3, "milliseconds": 900, "answer": new_name()}
+    for path, body in (("answers", {"answers": [rating]}), ("withdraw", {"sure": True}), ("leave", {})):
+        refused = person.web.post(f"/api/{path}", json=body | {"who": mine["who"]})
+        assert refused.status_code == 409 and "Somebody else goes on in this browser" in refused.json()["message"]
+    assert study.store.ratings().empty and len(study.store.sessions()) == 2
+    assert person.web.post("/api/answers", json={"answers": [rating], "who": theirs["who"]}).json()["rated"]
+
+
+def test_a_late_answer_of_a_second_tab_does_not_come_back_after_an_undo(person, study):
+    first = person.join()["order"][0]
+    slow = new_name()
+    person.rate(first, 3)
+    assert person.rate(first, 5, answer=slow).json()["done"] == {slow: "known"}
+    person.send({"do": "back", "stimulus": first})
+    assert person.rate(first, 5, answer=slow).json()["rated"] == {}
+
+
+def test_a_form_of_the_teacher_without_its_fields_is_refused(teacher, study):
+    for path in ("delete", "rename", "unite", "links.csv"):
+        answer = teacher.post(f"/teacher/{path}", data={"form": teacher.form})
+        assert answer.status_code == 400 and "got" in answer.text
+    for path in ("delete", "rename", "unite"):
+        for evil in ("\0", "\u202e", "<script>", "=1+1", "x" * 999):
+            fields = dict.fromkeys(("code", "sure", "new", "other"), evil)
+            answer = teacher.post(f"/teacher/{path}", data=fields | {"form": teacher.form})
+            assert answer.status_code == 400 and "<script>" not in answer.text
 
 
 @pytest.mark.parametrize(

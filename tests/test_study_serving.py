@@ -23,7 +23,7 @@ from creativelib.study.server.folder import Settings, Study
 from creativelib.study.server.guard import Signer
 from creativelib.study.stimuli import save_stimuli
 from creativelib.study.store import Store
-from creativelib.study.tidy import safe
+from creativelib.study.tidy import safe, write
 
 PYPROJECT = (Path(__file__).resolve().parents[1] / "pyproject.toml").read_text()
 
@@ -112,6 +112,23 @@ def test_settings_that_make_no_sense_are_refused(changes, match):
         Settings(**{"subject": "alien", "contact": "Ann"} | changes)
 
 
+def test_a_study_is_made_whole_or_not_at_all(tmp_path):
+    for there in (False, True):
+        if there:
+            (tmp_path / "study").mkdir()
+        with pytest.raises(ValueError, match="per_rater"):
+            make_study(tmp_path / "study", per_rater=1)
+        assert (tmp_path / "study").exists() == there and not there or not any((tmp_path / "study").iterdir())
+    make_study(tmp_path / "study", per_rater=3)
+    assert (tmp_path / "study").stat().st_mode & 0o777 == 0o700
+
+
+def test_an_export_that_was_killed_is_in_nobodys_way(study, tmp_path):
+    (tmp_path / ".export.partial").mkdir()
+    (tmp_path / ".export.partial" / "ratings.csv").write_text("rater")
+    assert {path.name for path in write(study.store, study.settings, tmp_path / "export").iterdir()} >= {"ratings.csv"}
+
+
 def test_a_folder_that_is_no_study_is_told(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no study in .*; make one with: creativelib study new"):
         Study(tmp_path)
@@ -182,8 +199,12 @@ def test_as_a_teacher_would(tmp_path, capsys):
     new = ["new", folder, "--subject", "alien", "--contact", "Ann Other", "--stimuli", tmp_path / "stimuli", "--pairs", "2"]
     assert run(*new) == 0 and "11 pictures" in capsys.readouterr().out
     assert run(*new) == 2 and "holds something already" in capsys.readouterr().err
+    assert run(*new[:-4]) == 2 and "holds something already" in capsys.readouterr().err  # and no minutes of searching first
     assert run("links", folder, "--count", "2", "--address", "http://10.0.0.1:8000") == 0
-    assert capsys.readouterr().out.count("http://10.0.0.1:8000/join/") == 2
+    links = capsys.readouterr().out.split()
+    assert len(links) == 2 and all(link.startswith("http://10.0.0.1:8000/join/") for link in links)
+    assert run("links", folder, "--count", "2", "--first", "2", "--address", "http://10.0.0.1:8000/") == 0
+    assert capsys.readouterr().out.split()[0] == links[1]  # a link is one person: another class begins where this one ends
     server = Server(folder)
     study = Study(folder)
     app = SimpleNamespace(base=server.base)

@@ -6,6 +6,12 @@ import traitlets
 from creativelib.study.codes import canonical, suggested_code
 from creativelib.study.database import Unavailable
 from creativelib.study.seat import Seat
+from creativelib.widgets import STATIC
+
+
+def script(name: str) -> str:
+    """A panel's script: what all have in common, then its own. One text, for a widget's script has no place to import from."""
+    return "".join((STATIC / part).read_text(encoding="utf-8") for part in ("asking.js", name))
 
 
 class AskingPanel(anywidget.AnyWidget):

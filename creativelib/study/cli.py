@@ -55,6 +55,9 @@ def register(commands) -> None:
         action.set_defaults(run=run)
         if name == "links":
             action.add_argument("--count", type=whole(1, 10_000), default=30, help="how many (default: 30)")
+            action.add_argument(
+                "--first", type=whole(1), default=1, help="number of the first: a link is one person (default: 1)"
+            )
             action.add_argument("--address", required=True, help="address of the server: http://192.168.1.5:8000")
         elif name in ("export", "report"):
             action.add_argument("--out", type=path, default=None, help="where to (default: in the folder)")
@@ -63,9 +66,10 @@ def register(commands) -> None:
 
 
 def _new(arguments: argparse.Namespace) -> int:
-    from creativelib.study.server.folder import Settings, Study
+    from creativelib.study.server.folder import Settings, Study, free
     from creativelib.study.stimuli import load_stimuli
 
+    free(arguments.folder)  # before minutes of searching
     texts = {name: getattr(arguments, name) for name in ("purpose", "retention") if getattr(arguments, name) is not None}
     if arguments.surprise:
         texts["scales"] = ("creative", "creative", "creative", "surprising")
@@ -132,7 +136,7 @@ def _links(arguments: argparse.Namespace) -> int:
     from creativelib.study.server.guard import Signer
 
     study = _opened(arguments)
-    for number in range(1, arguments.count + 1):
+    for number in range(arguments.first, arguments.first + arguments.count):
         print(f"{arguments.address.rstrip('/')}/join/{Signer(study.secret).token('person', number)}")
     study.close()
     return 0
@@ -162,8 +166,10 @@ def _report(arguments: argparse.Namespace) -> int:
 
 def _delete(arguments: argparse.Namespace) -> int:
     study = _opened(arguments)
-    study.delete(arguments.code)
+    left = study.delete(arguments.code)
     print(f"{arguments.code} is deleted, for good; exports and reports outside of {study.folder} are yours to delete")
+    for other in left:
+        print(f"{arguments.code} still stands in {other}: it is no file of this study's; delete it")
     study.close()
     return 0
 

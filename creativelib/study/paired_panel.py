@@ -3,7 +3,7 @@
 import traitlets
 from PIL import Image, ImageDraw
 
-from creativelib.study.asking import AskingPanel
+from creativelib.study.asking import AskingPanel, script
 from creativelib.study.pairing import GAP, SHOWN, TILE, PairedSession
 from creativelib.widgets import STATIC, font, png
 
@@ -29,7 +29,7 @@ class PairedPanel(AskingPanel):
         consent: what is to be agreed to; ``{count}``, ``{minutes}`` and ``{place}`` are filled in.
     """
 
-    _esm = STATIC / "paired.js"
+    _esm = script("paired.js")
     _css = (STATIC / "rating.css").read_text(encoding="utf-8") + (STATIC / "paired.css").read_text(encoding="utf-8")
     DONE = "has done {} of {} pairs"
     left = traitlets.Bytes().tag(sync=True)

@@ -4,7 +4,7 @@ import traitlets
 from PIL import Image, ImageDraw, ImageOps
 
 from creativelib.study import HIGHEST, LOWEST
-from creativelib.study.asking import AskingPanel
+from creativelib.study.asking import AskingPanel, script
 from creativelib.study.scales import SCALES
 from creativelib.study.schema import CREATIVE
 from creativelib.study.session import RatingSession
@@ -41,7 +41,7 @@ class RatingPanel(AskingPanel):
             ``{beside}`` (what an anchor is for; empty without one) are filled in.
     """
 
-    _esm = STATIC / "rating.js"
+    _esm = script("rating.js")
     _css = STATIC / "rating.css"
     DONE = "has rated {} of {} pictures"
     subject = traitlets.Unicode().tag(sync=True)

@@ -260,11 +260,12 @@ class Store:
 
         Args:
             value: 0 to 5. milliseconds: how long the stimulus was seen; more than an hour is kept as an hour.
-            answer: a name for this answer, one of its own in the session: one that comes again is known, whatever followed it.
+            answer: a name for this answer, one of its own in the session: one that comes again is known, whatever followed it,
+                and whether or not it changed anything.
             correct: another value corrects; else a stimulus that is rated keeps its first one until it is taken back.
 
         Returns:
-            Whether anything was written.
+            Whether the rating is another one now.
 
         Raises:
             ValueError: a value off the scale, or a stimulus that is not of this session.
@@ -293,12 +294,17 @@ class Store:
             mine = connection.execute(sa.select(RATINGS).where(RATINGS.c.session == session)).all()
             revisions = sorted((one for one in mine if one.stimulus == row["stimulus"]), key=lambda one: one.revision)
             now = revisions[-1].value if revisions else None
-            known = row["answer"] is not None and any(one.answer == row["answer"] for one in mine)
-            if known or now == row["value"] or now is not None and not correct:
+            if row["answer"] is not None and any(one.answer == row["answer"] for one in mine):
                 return False
             row |= {"revision": len(revisions), "number": max((one.number for one in mine), default=0) + 1, "rated_at": _now()}
+            changed = now != row["value"] and (now is None or correct)
+            if not changed and row["answer"] is None:
+                return False
+            if not changed and revisions:  # it says what is so, or came too late: kept under its name, or a copy of it that is
+                same = ("value", "milliseconds", "number", "rated_at")  # sent again after an undo would count
+                row |= {name: getattr(revisions[-1], name) for name in same}
             connection.execute(RATINGS.insert(), row | {"session": session})
-        return True
+        return changed
 
     def choose(self, session: str, left: str, right: str, chosen: str) -> bool:
         """Keep a paired choice, ``chosen`` "left" or "right"; each pair counts once a session. Returns whether it was new.

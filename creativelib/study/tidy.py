@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import shutil
 import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from creativelib.study.exclusions import Rule, exclusions, rule
 from creativelib.study.store import Store
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
+BOOK, MANIFEST, KIND = "codebook.csv", "manifest.json", "creativelib tidy ratings"
 COLUMNS = {
     "ratings.csv": {
         "rater": ("text", "pseudonym of the person"),
@@ -74,7 +76,7 @@ def tables(store: Store, numbers: Rule) -> dict[str, pd.DataFrame]:
         for name, columns in COLUMNS.items()
         for column, (kind, meaning) in columns.items()
     ]
-    return found | {"codebook.csv": pd.DataFrame(book)}
+    return found | {BOOK: pd.DataFrame(book)}
 
 
 def _whole(frame: pd.DataFrame) -> pd.DataFrame:
@@ -94,9 +96,9 @@ def files(store: Store, numbers: Rule) -> dict[str, bytes]:
     for name, frame in tables(store, numbers).items():
         found[name] = frame.map(safe).to_csv(index=False, na_rep="NA", lineterminator="\n").encode()
     count = {name: content.count(b"\n") - 1 for name, content in found.items()}
-    facts = {"kind": "creativelib tidy ratings", "made_at": datetime.now(UTC).isoformat(), "left out": rule(numbers)}
+    facts = {"kind": KIND, "made_at": datetime.now(UTC).isoformat(), "left out": rule(numbers)}
     facts["files"] = {name: {"rows": count[name], "sha256": hashlib.sha256(found[name]).hexdigest()} for name in found}
-    return found | {"manifest.json": (json.dumps(facts, indent=1) + "\n").encode()}
+    return found | {MANIFEST: (json.dumps(facts, indent=1) + "\n").encode()}
 
 
 def zipped(store: Store, numbers: Rule) -> bytes:
@@ -115,14 +117,12 @@ def write(store: Store, numbers: Rule, folder: str | Path) -> Path:
         raise FileExistsError(f"folder: {folder} is there already; choose another name")
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of one that was killed
     partial.mkdir()
     try:
         for name, content in files(store, numbers).items():
             (partial / name).write_bytes(content)
         partial.rename(folder)
     finally:
-        if partial.exists():
-            for path in partial.iterdir():
-                path.unlink()
-            partial.rmdir()
+        shutil.rmtree(partial, ignore_errors=True)
     return folder

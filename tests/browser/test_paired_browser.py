@@ -22,6 +22,10 @@ sets = [picture_set([Image.new("RGB", (64, 64), (next(shades), 60, 200)) for _ i
         for method in ("creative", "conceptlab") for subject in ("vehicle", "chair", "pet", "fruit")]
 PairedPanel(PairedSession(Store("choices.sqlite"), sets, ("creative", "conceptlab")))
 """
+HIDE = """hidden => {
+  Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
 GLANCE = 350  # ms, a little more than the panel's
 
 
@@ -83,8 +87,18 @@ def test_choosing_by_arrows_and_clicks_and_a_killed_kernel(lab, page):
     wait_for(lambda: (chooser.folder / "kernel.pid").read_text() not in ("", killed), "another kernel")
     wait_for(lambda: page.locator(".creativelib-paired").count() == 1, "one panel")
     chooser.agree("blue-fox")
-    chooser.panel.get_by_role("button", name="Go on as blue-fox").click()
+    go_on = chooser.panel.get_by_role("button", name="Go on as blue-fox")
+    go_on.wait_for()
+    chooser.panel.get_by_label("Your code:").fill("blue-foxes")  # no: somebody else
+    assert go_on.count() == 0 and chooser.panel.get_by_role("button", name="Begin").count() == 1
+    chooser.panel.get_by_label("Your code:").fill("blue-fox")
+    go_on.click()
     chooser.expect("blue-fox: 2 of 4")
+    page.evaluate(HIDE, True)
+    chooser.press("ArrowRight")  # nobody sees the pair
+    page.wait_for_timeout(GLANCE)
+    chooser.expect("blue-fox: 2 of 4")
+    page.evaluate(HIDE, False)
     page.set_viewport_size({"width": 1060, "height": 1200})
     for number, key in ((3, "ArrowLeft"), (4, "ArrowRight")):
         chooser.press(key)

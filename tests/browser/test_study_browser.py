@@ -8,10 +8,17 @@ from harness import wait_for
 from studies import Server, make_study
 
 from creativelib.study.server.folder import Study
+from creativelib.study.server.guard import Signer
 
 pytestmark = pytest.mark.browser
 PHONE = {"viewport": {"width": 360, "height": 740}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
 DESKTOP = {"viewport": {"width": 1280, "height": 800}}
+FILL = """() => {
+  for (let size = 1 << 20; size; size >>= 1)
+    try {
+      while (true) localStorage.setItem(`other ${localStorage.length}`, "x".repeat(size));
+    } catch {}
+}"""
 GLANCE = 300  # ms; the page takes nothing for an answer that comes sooner
 
 
@@ -259,6 +266,68 @@ def test_one_personal_link_on_two_devices_and_the_class_link_for_two(serve, rate
     third.page.get_by_text("How it works").wait_for()
     ratings, _ = kept(server)
     assert ratings["value"].tolist() == [5, 1] and ratings["rater"].nunique() == 1
+
+
+def test_two_tabs_of_one_person_share_what_waits(serve, rater):
+    server = serve(runs=2, pairs=0)
+    person = rater(server, **DESKTOP)
+    first, problems = person.page, []
+    first.on("pageerror", lambda error: problems.append(str(error)))
+    person.join()
+    person.try_out()
+    person.rate(5, "1 of 6")
+    person.arrived()
+    server.kill()
+    for number in (2, 3):
+        person.rate(number, f"{number} of 6")  # they wait in the first tab
+    second = person.context.new_page()
+    server.start()
+    second.goto(server.base)  # which sends them
+    wait_for(lambda: len(kept(server)[0]) == 3, "all answers to arrive")
+    person.page = first
+    person.arrived()
+    person.expect("3 of 6")  # the first tab has heard of it
+    person.rate(1, "4 of 6")
+    person.arrived()
+    assert kept(server)[0]["value"].tolist() == [5, 2, 3, 1] and not problems
+
+
+def test_a_second_person_in_another_tab_gets_nobody_elses_answers(serve, rater):
+    server = serve(runs=1, pairs=0)
+    person = rater(server, **DESKTOP)
+    first = person.page
+    person.join()
+    person.try_out()
+    person.rate(5, "1 of 3")
+    person.arrived()
+    study = Study(server.folder)
+    link = Signer(study.secret).token("person", 2)
+    study.close()
+    person.page = person.context.new_page()
+    person.page.goto(server.base)
+    person.page.evaluate("async ([link, key, version]) => fetch('/api/join', {method: 'POST', headers: {'Content-Type':"
+                         " 'application/json'}, body: JSON.stringify({link, key, agreed: true, version})})",
+                         [link, "0" * 32, first.evaluate("document.body.dataset.version")])  # fmt: skip
+    person.page = first
+    person.ready("/picture/")
+    person.answer(4)
+    first.get_by_text("Somebody else goes on in this browser now").wait_for()
+    ratings, _ = kept(server)
+    assert ratings["value"].tolist() == [5]
+    first.reload()
+    person.expect("0 of 3")  # the second person's
+
+
+def test_a_browser_whose_storage_is_full_still_sends(serve, rater):
+    server = serve(runs=1, pairs=0)
+    person = rater(server, **DESKTOP)
+    person.join()
+    person.try_out()
+    person.page.evaluate(FILL)
+    for number in (1, 2, 3):
+        person.rate(number, f"{number} of 3")
+    person.page.get_by_text("Your completion code:").wait_for()
+    assert kept(server)[0]["value"].tolist() == [1, 2, 3]
 
 
 def test_the_teachers_page(serve, rater):

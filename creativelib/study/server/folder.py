@@ -5,15 +5,17 @@ import hmac
 import json
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from urllib.parse import quote
 
-from creativelib.study import transfer
+from creativelib.study.codes import canonical
 from creativelib.study.pairs import choice_pairs
-from creativelib.study.schema import CREATIVE, WITHDRAWN
+from creativelib.study.schema import CREATIVE
+from creativelib.study.server.erasing import erase
 from creativelib.study.session import RatingSession
 from creativelib.study.stimuli import Stimulus, load_stimuli, save_stimuli
 from creativelib.study.store import Store
@@ -104,20 +106,28 @@ class Study:
 
     @classmethod
     def new(cls, folder: str | Path, stimuli: Sequence[Stimulus], settings: Settings) -> "Study":
-        """Make the folder of a study. Raises FileExistsError where there is something already."""
-        folder = Path(folder).expanduser().absolute()
-        if folder.exists() and any(folder.iterdir()):
-            raise FileExistsError(f"folder: {folder} holds something already; choose a new one")
+        """Make the folder of a study, whole or not at all.
+
+        Raises:
+            FileExistsError: there is something already. ValueError: pictures that cannot be rated with these settings.
+        """
+        folder = free(folder)
+        there = folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)  # it holds the key, and says what the pictures are
-        save_stimuli(stimuli, folder / "stimuli")
-        keys = {"secret": secrets.token_hex(32), "teacher": secrets.token_urlsafe(18)}
-        with open(os.open(folder / "keys.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            json.dump(keys, file, indent=1)
-        _write(folder / "study.json", settings)
-        study = cls(folder)
-        study.consent()
-        return study
+        try:
+            save_stimuli(stimuli, folder / "stimuli")
+            keys = {"secret": secrets.token_hex(32), "teacher": secrets.token_urlsafe(18)}
+            with open(os.open(folder / "keys.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                json.dump(keys, file, indent=1)
+            _write(folder / "study.json", settings)
+            return cls(folder)
+        except BaseException:
+            for path in folder.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            if not there:
+                folder.rmdir()
+            raise
 
     def _read(self) -> Settings:
         path = self.folder / "study.json"
@@ -191,24 +201,22 @@ class Study:
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
             return self.store.backup(Path(folder) / "ratings.sqlite").read_bytes()
 
-    def delete(self, code: str) -> None:
-        """Delete a person from the ratings and from every file of the study's folder: exports and reports, which can be made
-        again, are removed, backups are mended. Raises ValueError for an unknown code.
+    def delete(self, code: str) -> list[Path]:
+        """Delete a person from the ratings and from every file in the study's folder: exports and reports, which can be made
+        again, are removed, backups are mended, wherever in the folder they are. Returns files that the person still stands in,
+        see ``erase``. Raises ValueError for an unknown code.
         """
+        words = canonical(code), self.store.known(code)
         self.store.delete_rater(code)
-        for path in [*(self.folder / "exports").glob("*"), *self.folder.glob("report*.html")]:
-            path.unlink() if path.is_file() else _remove(path)
-        gone = transfer.rows_of(self.store.database, self.store.place)[WITHDRAWN]
-        for path in (self.folder / "backups").glob("*.sqlite"):
-            copy = Store(path)
-            transfer.take_in(copy.database, {WITHDRAWN: [(place, row) for place, row in gone if row["joined_to"] is None]})
-            copy.close()
+        return erase(self.folder, self.store, words)
 
 
-def _remove(folder: Path) -> None:
-    for path in sorted(folder.rglob("*"), reverse=True):
-        path.unlink() if path.is_file() else path.rmdir()
-    folder.rmdir()
+def free(folder: str | Path) -> Path:
+    """A folder for a new study, absolute. Raises FileExistsError where there is something already."""
+    folder = Path(folder).expanduser().absolute()
+    if folder.is_file() or folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(f"folder: {folder} holds something already; choose a new one")
+    return folder
 
 
 def _write(path: Path, settings: Settings) -> None:

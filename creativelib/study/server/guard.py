@@ -40,7 +40,7 @@ class Signer:
         """What a token says; ``None`` for a forged one, or one of another kind."""
         try:
             return URLSafeSerializer(self.secret, salt=f"creativelib {kind}").loads(token or "")
-        except BadSignature:
+        except (BadSignature, UnicodeError):
             return None
 
     def teacher_cookie(self) -> str:
@@ -52,7 +52,7 @@ class Signer:
         try:
             serializer = URLSafeTimedSerializer(self.secret, salt="creativelib teacher")
             return serializer.loads(request.cookies.get(TEACHER, ""), max_age=TEACHER_SECONDS) == "teacher"
-        except BadSignature:
+        except (BadSignature, UnicodeError):
             return False
 
     def form_token(self, request: Request) -> str:

@@ -82,6 +82,14 @@ class Pages:
         self.requests.require(mine[0])
         return mine
 
+    def _who(self, mine: list) -> str:
+        """What a page calls the person that it is of: another tab may have made the browser somebody else's."""
+        return self.study.rater_id(f"who {mine[1]}")[:16]
+
+    def _same(self, mine: list, body: dict) -> None:
+        if body.get("who", self._who(mine)) != self._who(mine):
+            raise HTTPException(409, "Somebody else goes on in this browser now. Load this page again, or open your own link.")
+
     # --- what the page asks for -----------------------------------------------------------------------------------------
 
     async def state(self, request: Request) -> Response:
@@ -101,7 +109,14 @@ class Pages:
         pairs = study.pairs(view["order"], view["turn"])
         chosen = {frozenset(pair) for pair in view["chosen"]}
         finished = len(view["given"]) == len(view["order"]) and all(frozenset(pair) in chosen for pair in pairs)
-        found = {"joined": True, "open": settings.open, "order": view["order"], "rated": view["given"], "scale": view["scale"]}
+        found = {
+            "joined": True,
+            "who": self._who(mine),
+            "open": settings.open,
+            "order": view["order"],
+            "rated": view["given"],
+            "scale": view["scale"],
+        }
         found |= {"pairs": [[*pair, frozenset(pair) in chosen] for pair in pairs], "words": scale.says(settings.subject)}
         found |= {"question": scale.asks(settings.subject), "break_every": settings.break_every, "finished": finished}
         found |= {"code": study.store.code(rater), "link": "/go/" + self.signer.token("rater", mine)}
@@ -126,7 +141,7 @@ class Pages:
         if body.get("agreed") is not True or body.get("version") != self.study.version():
             raise HTTPException(409, "The text has changed since this page was opened: load it again and read it.")
         given = body.get("source") if isinstance(body.get("source"), dict) else {}
-        source = {name: value[:200] for name, value in given.items() if name in SOURCES and isinstance(value, str)}
+        source = {name: _text(value) for name, value in given.items() if name in SOURCES and isinstance(value, str)}
         try:
             mine = await run_in_threadpool(self._join, self.study.rater_id(key), source)
         except ValueError:
@@ -147,6 +162,7 @@ class Pages:
         """Answers of a browser, each with a name of its own. What is answered with 200 is on disk; again changes nothing."""
         mine = self._mine(request)
         body = await read_json(request)
+        self._same(mine, body)
         answers = body.get("answers")
         if not isinstance(answers, list) or len(answers) > AT_ONCE:
             raise HTTPException(400, f"answers: give a list of at most {AT_ONCE}")
@@ -184,7 +200,9 @@ class Pages:
     async def withdraw(self, request: Request) -> Response:
         """Delete everything of who asks."""
         mine = self._mine(request)
-        if (await read_json(request)).get("sure") is not True:
+        body = await read_json(request)
+        self._same(mine, body)
+        if body.get("sure") is not True:
             raise HTTPException(400, "sure: say true")
         await run_in_threadpool(self._withdraw, mine[1])
         response = JSONResponse({"joined": False, "open": self.study.settings.open})
@@ -200,7 +218,9 @@ class Pages:
 
     async def leave(self, request: Request) -> Response:
         """Let somebody else use this browser; nothing is deleted."""
-        await read_json(request)
+        body = await read_json(request)
+        if (mine := self._session(request)) is not None:
+            self._same(mine, body)
         response = JSONResponse({"joined": False, "open": self.study.settings.open})
         response.delete_cookie(RATER)
         return response
@@ -220,3 +240,8 @@ class Pages:
             return self.study.store.order(session)
         except ValueError:
             return []
+
+
+def _text(value: str) -> str:
+    """What stays of a parameter; halves of letters, which no address can say, do not."""
+    return value[:200].encode(errors="ignore").decode()

@@ -148,9 +148,12 @@ class Teacher:
         return self._back()
 
     async def delete(self, request: Request, form: dict) -> Response:
-        if form.get("sure") != form.get("code"):
-            raise ValueError(f"sure: got {form.get('sure')!r}; type the code {form.get('code')!r} to delete that person")
-        await run_in_threadpool(self.study.delete, form["code"])
+        code, sure = form.get("code", ""), form.get("sure", "")
+        if sure != code:
+            raise ValueError(f"sure: got {sure!r}; type the code {code!r} to delete that person")
+        if left := await run_in_threadpool(self.study.delete, code):
+            names = ", ".join(str(path) for path in left)
+            raise ValueError(f"{code} is deleted from the study but still stands in {names}: delete these files")
         return self._back()
 
     async def rename(self, request: Request, form: dict) -> Response:

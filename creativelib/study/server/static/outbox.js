@@ -9,7 +9,7 @@ function newName() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-// localStorage where there is one; a browser that keeps nothing still works while its page stays open.
+// localStorage where there is one; a browser that keeps nothing, or whose storage is full, still works while its page stays open.
 class Memory {
   constructor() {
     this.items = new Map();
@@ -21,13 +21,14 @@ class Memory {
     } catch {}
   }
   get(name) {
-    return this.lasts ? localStorage.getItem(name) : this.items.get(name) ?? null;
+    return this.items.get(name) ?? (this.lasts ? localStorage.getItem(name) : null);
   }
   set(name, value) {
-    this.items.set(name, value);
+    this.items.delete(name); // what is in the storage another tab may remove
     try {
-      if (this.lasts) localStorage.setItem(name, value);
-    } catch {} // the storage is full: the page still has it
+      if (this.lasts) return localStorage.setItem(name, value);
+    } catch {} // it is full: the page still has it
+    this.items.set(name, value);
   }
   remove(name) {
     this.items.delete(name);
@@ -49,19 +50,28 @@ async function ask(path, body) {
 }
 
 class Outbox {
-  // said(state): the server's answer with its state; problem(status, message): it will not take them; changed(): more or fewer wait.
-  constructor(study, { said, problem, changed }) {
-    Object.assign(this, { memory: new Memory(), prefix: `creativelib ${study} answer `, said, problem, changed });
+  // said(state): the server's answer with its state; problem(status, message): it will not take them; changed(): more or fewer wait;
+  // elsewhere(): another tab of this person sent some. `who` answers is known when the server has said it: nobody sends another's.
+  constructor(study, { said, problem, changed, elsewhere }) {
+    Object.assign(this, { memory: new Memory(), study, who: null, said, problem, changed });
     this.tries = this.timer = 0;
     this.busy = this.stopped = false;
     window.addEventListener("online", () => this.send());
     window.addEventListener("beforeunload", (event) => {
-      if (this.waiting().length && !this.memory.lasts) event.preventDefault();
+      if (this.memory.items.size && this.waiting().length) event.preventDefault();
+    });
+    window.addEventListener("storage", (event) => {
+      if (this.who && event.newValue === null && event.key?.startsWith(this.prefix)) elsewhere();
     });
   }
 
+  get prefix() {
+    return `creativelib ${this.study} answer ${this.who} `;
+  }
+
   waiting() {
-    const found = this.memory.names(this.prefix).map((name) => JSON.parse(this.memory.get(name)));
+    if (!this.who) return [];
+    const found = this.memory.names(this.prefix).map((name) => JSON.parse(this.memory.get(name))).filter(Boolean);
     return found.sort((one, other) => one.at - other.at);
   }
 
@@ -74,7 +84,7 @@ class Outbox {
   }
 
   clear() {
-    for (const name of this.memory.names(this.prefix)) this.memory.remove(name);
+    if (this.who) for (const name of this.memory.names(this.prefix)) this.memory.remove(name);
     this.changed();
   }
 
@@ -86,7 +96,7 @@ class Outbox {
     this.busy = true;
     let found = null;
     try {
-      found = await ask("/api/answers", { answers: answers.map(({ at, ...answer }) => answer) });
+      found = await ask("/api/answers", { who: this.who, answers: answers.map(({ at, ...answer }) => answer) });
     } catch {} // no network, or no answer in time
     this.busy = false;
     if (found?.ok) {

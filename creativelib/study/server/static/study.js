@@ -18,11 +18,17 @@ let rested = 0; // pictures at which the last break was made
 let pairsBegun = false;
 const fetched = new Map();
 
-const outbox = new Outbox(page.study, { said: take, problem: stop, changed: draw });
+const outbox = new Outbox(page.study, { said: take, problem: stop, changed: draw, elsewhere: refresh });
 
 function take(state) {
   server = state;
+  outbox.who = state.who ?? null;
   draw();
+}
+
+async function refresh() {
+  const found = await ask("/api/state").catch(() => ({}));
+  if (found.ok && found.who === outbox.who) take(found);
 }
 
 function stop(status, message) {
@@ -264,14 +270,14 @@ for (const button of document.querySelectorAll(".choice")) button.onclick = () =
 $("leave").onclick = () => {
   if (outbox.waiting().length) return say("problem", "Some answers have not arrived yet. Wait until they have.");
   const link = memory.get(here("link"));
-  attempt("/api/leave", {}, () => (forget(), location.assign(link ? `/join/${link}` : "/")));
+  attempt("/api/leave", { who: outbox.who }, () => (forget(), location.assign(link ? `/join/${link}` : "/")));
 };
 $("withdraw").onclick = () => {
   $("sure").hidden = false;
   $("yes").focus();
 };
 $("no").onclick = () => ($("sure").hidden = true);
-$("yes").onclick = () => attempt("/api/withdraw", { sure: true }, () => (forget(), (outbox.stopped = true), show("gone")));
+$("yes").onclick = () => attempt("/api/withdraw", { sure: true, who: outbox.who }, () => (forget(), (outbox.stopped = true), show("gone")));
 
 document.addEventListener("keydown", (event) => {
   if (event.repeat || event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, summary")) return;
