@@ -59,7 +59,7 @@ class Exhibit:
     def note(self) -> str:
         """Two lines for below the picture."""
         answer = "" if self.accepted is None else f", yes {self.accepted:.0%}"
-        nearest = self.nearest if len(self.nearest) <= 20 else f"{self.nearest[:19]}…"
+        nearest = self.nearest if len(self.nearest) <= 15 else f"{self.nearest[:14].rstrip()}…"  # no wider than a picture
         return f"{self.above:+.0f} nats{answer}\n{nearest} {self.cosine:.2f}"
 
     @property
@@ -126,7 +126,7 @@ def wall(shown: Sequence[Exhibit], *, traced: bool = False, title: str = "") -> 
         rows.setdefault(f"{one.subject}\ndefault", []).append(one.default)
         rows.setdefault(f"{one.subject}\ncreative", []).append(one.image)
         notes.setdefault(f"{one.subject}\ncreative", []).append(one.note)
-    return picture_grid(rows, notes=notes, traced=traced, title=title, side=0.95)
+    return picture_grid(rows, notes=notes, traced=traced, title=title, side=1.15)
 
 
 def table(shown: Sequence[Exhibit]) -> list[str]:
