@@ -2,9 +2,11 @@
 
 import math
 import operator
+import re
 from collections.abc import Iterable
 
 MOST_SEED = 2**64 - 1  # what torch takes
+MOST_NUMBER = 1e30  # of a size: products with it stay within single precision, which ends at 3.4e38
 
 
 def whole_number(name: str, value, least: int, most: int | None = None, hint: str = "") -> int:
@@ -49,6 +51,8 @@ def seed_numbers(name: str, values) -> list[int]:
 def finite_number(name: str, value, above: float = -math.inf, hint: str = "") -> float:
     """``value`` as a finite ``float`` greater than ``above``: any number of Python, NumPy or torch, but no truth value or text.
 
+    ``MOST_NUMBER`` is the largest: from there on what is computed with it is not finite.
+
     Raises:
         ValueError: names the argument, what came and what is allowed; ``hint`` follows in brackets.
     """
@@ -56,7 +60,23 @@ def finite_number(name: str, value, above: float = -math.inf, hint: str = "") ->
         number = math.nan if isinstance(value, bool | str | bytes) else float(value)
     except (TypeError, ValueError, RuntimeError):  # the last: a tensor of several numbers
         number = math.nan
-    if not math.isfinite(number) or number <= above:
+    if not abs(number) <= MOST_NUMBER or number <= above:
         allowed = {-math.inf: "a finite number", 0: "a positive number"}.get(above, f"a finite number above {above:g}")
+        allowed += f" of at most {MOST_NUMBER:g}" if MOST_NUMBER < abs(number) < math.inf else ""
         raise ValueError(f"{name}: got {value!r}; give {allowed}{hint and f' ({hint})'}")
     return number
+
+
+def plain_words(name: str, value, example: str) -> str:
+    """``value`` if it is a text with a letter or a digit that can be written in UTF-8.
+
+    Raises:
+        ValueError: names the argument, what came, and gives ``example``.
+    """
+    try:
+        fine = isinstance(value, str) and re.search(r"\w", value) and value.encode()
+    except UnicodeEncodeError:  # the terminal wrote in another encoding than Python reads
+        fine = False
+    if not fine:
+        raise ValueError(f"{name}: got {value!r}; give a word or words, for example {example!r}")
+    return value

@@ -12,6 +12,7 @@ Its other imports stand inside of that function, so that ``creativelib --help`` 
 """
 
 import importlib
+import io
 import sys
 import warnings
 
@@ -38,6 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
 
     A command reports what is wrong by ValueError or OSError with one clear sentence; it is printed as one line.
     """
+    for stream in (sys.stdout, sys.stderr):  # a console that knows not all letters shows them as codes
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         chosen = build_parser().parse_args(arguments)
         with warnings.catch_warnings():

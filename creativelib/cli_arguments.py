@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-from creativelib.arguments import MOST_SEED
+from creativelib.arguments import MOST_NUMBER, MOST_SEED
 
 MOST_SEEDS = 1000  # at once
 
@@ -36,13 +36,14 @@ def whole(least: int, most: int | None = None) -> Callable[[str], int]:
 def real(least: float = -math.inf, *, above: bool = False) -> Callable[[str], float]:
     """An argparse type: a finite number of at least ``least``, or more than it if ``above``."""
     limits = "" if least == -math.inf else f" {'above' if above else 'of at least'} {least:g}"
+    limits += f", at most {MOST_NUMBER:g}" if limits else f" of at most {MOST_NUMBER:g}"
 
     def parse(text: str) -> float:
         try:
             number = float(text)
         except ValueError:
             number = math.nan
-        if not math.isfinite(number) or number < least or (above and number == least):
+        if not abs(number) <= MOST_NUMBER or number < least or (above and number == least):
             raise argparse.ArgumentTypeError(f"got {text!r}; give a number{limits}")
         return number
 
@@ -56,6 +57,8 @@ def seed(text: str) -> int:
 
 def path(text: str) -> Path:
     """An argparse type: a file or folder, where ``~`` is the home folder also after ``--out=``, which no shell expands."""
+    if not text.strip():  # a variable of the shell that is not set; to pathlib it is the working directory
+        raise argparse.ArgumentTypeError(f"got {text!r}; give a folder, for example creative")
     try:
         return Path(text).expanduser()
     except RuntimeError as error:  # ~somebody

@@ -88,6 +88,9 @@ def read(arguments: argparse.Namespace) -> Request:
         if getattr(arguments, name) is not None and space is not None and OPTIONS.get(space) != name:
             having = [one for one, own in OPTIONS.items() if own == name]
             raise ValueError(f"{name}: the space {space!r} has none; leave it out, or choose --space {' or '.join(having)}")
+    for name in ("alpha", "form"):
+        if getattr(arguments, name) is not None and not arguments.cluster and not arguments.resume:
+            raise ValueError(f"{name}: there is no cluster that it could be of; leave it out, or give --cluster FOLDER")
     rule, number = arguments.rule or (None, None)
     given = {field.name: getattr(arguments, field.name, None) for field in fields(Request)}
     first = arguments.seeds[0] if arguments.seeds and arguments.baseline_seed is None else arguments.baseline_seed
@@ -116,7 +119,8 @@ def create(arguments: argparse.Namespace) -> int:
         switches["decoder_prompt"] = switches["decoder_prompt"] or settings.get("decoder", {}).get("prompt")
     studio = Studio(model, arguments.device, **switches, progress=not arguments.quiet)
     for folder, one in ({} if arguments.force else asked).items():  # before any of them takes its time
-        studio.compare(one, folder, resume=arguments.resume)
+        if studio.compare(one, folder, resume=arguments.resume) is None:
+            studio.require_free(one, folder)
     for folder, one in asked.items():
         code = create_one(studio, one, folder, arguments)
         if code:
@@ -132,8 +136,6 @@ def create_one(studio, request: Request, folder: Path, arguments: argparse.Names
     with hold(folder):
         run = None if arguments.force else studio.open(request, folder, resume=arguments.resume)
         if run is None:
-            if not arguments.force:
-                studio.require_free(request, folder)
             run = studio.make(request, folder, arguments.steps)
             persist(lambda: studio.keep(run, folder, force=arguments.force))
         elif run.steps >= arguments.steps:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 RULES = {"alternating": "AlternatingRule", "sum": "SumRule"}  # on the command line: in a saved run
 OPTIONS = {"lora": "rank", "lora+subject-token": "rank", "adjective-token": "adjective"}  # what a space has of its own
-DEFAULTS = {"space": "lora", "seed": 0, "rank": 10, "adjective": "creative", "rule": "alternating", "n": 5000, "alpha": 1.0}
-DEFAULTS |= {"form": "repel"}
+DEFAULTS = {"space": "lora", "seed": 0, "rank": 10, "adjective": "creative", "rule": "alternating", "n": 5000}
+PUSH = {"alpha": 1.0, "form": "repel"}  # of clusters, where there are any
 SUM_WEIGHT = 1.0  # of Eq. 8
 
 
@@ -48,6 +48,7 @@ class Request:
         defaults |= {"learning_rate": family.learning_rate, "checker": source.checker or "none"}
         defaults |= {"prior_steps": family.prior_steps, "guidance": family.prior_guidance}
         defaults |= {"baseline_seed": DEFAULTS["seed"] if self.seed is None else self.seed}
+        defaults |= PUSH if self.clusters else {}
         chosen = replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
         return chosen.with_rule_number(family)
 
@@ -91,6 +92,5 @@ class Request:
         if "rule" in said:
             number = said.pop("rule_number", None)
             said["rule"] = self.rule if number is None else f"{self.rule}={round(number, 6):g}"
-        if not said.pop("clusters", ()):  # whose contents are compared where they are
-            said = {name: value for name, value in said.items() if name not in ("alpha", "form")}
+        said.pop("clusters", None)  # whose contents are compared where they are
         return said

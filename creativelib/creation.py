@@ -116,16 +116,40 @@ class Studio:
         facts = self.compare(request, folder, resume=resume)
         if facts is None:
             return None
+        weights = facts["settings"].get("weights")  # which an earlier version did not keep
+        if other := differences(weights or {}, self.generator.weights, older=weights is None):
+            raise ValueError(
+                f"out: the run in {folder} was made with other weights of {self.source.name!r} ({'; '.join(other)}); choose "
+                "another folder with --out, or replace that run by --force"
+            )
         checker, kept = None, facts["settings"]["checker"]
         if kept is not None:
-            checker = _with_threshold(self.checker(request.checker or self.source.checker), kept["threshold"])
+            checker = _with_threshold(self.checker(request.checker or self._known_checker(kept)), kept["threshold"])
         run = CreativeRun.load(folder, generator=self.generator, checker=checker)
         return run.aim(request.target) if resume and request.target is not None else run
+
+    def _known_checker(self, kept: dict) -> str:
+        """What to load the checker by that a run was made with: the family's own, or one of the hub by name and commit.
+
+        Raises:
+            ValueError: it is somewhere else.
+        """
+        name, (where, _, commit), own = str(kept.get("name")), kept.get("weights", "").partition(":"), self.source.checker
+        if where == "hub":
+            return f"{name}@{commit}"
+        known = {"pocket": "pocket"} | ({own: own, Path(own).name: own} if own else {})  # by what they are kept as
+        if name not in known:
+            raise ValueError(f"checker: the run was made with {name!r}, which is none of this model's; name it by --checker")
+        return known[name]
 
     def make(self, request: Request, folder: Path, steps: int) -> CreativeRun:
         """A new run for ``request``, in memory; the baseline is taken from ``folder`` if it is the same."""
         request, generator = request.completed(self.source), self.generator
-        prompt = positive_prompt(request.subject)
+        prompt, names = positive_prompt(request.subject), cluster_names(request.clusters)
+        for where in request.clusters:  # mistakes are told before the baseline takes its time
+            content_digest(where)
+        if request.checker != "none":
+            self.checker(request.checker)
         space = make_space(request.space, generator, request.subject, request.seed, **_options(request))
         baseline = self.baseline(request, prompt, folder)
         dims = min(DIMS, generator.embedding_dim // 2)  # half only matters for models far smaller than the published
@@ -139,7 +163,9 @@ class Studio:
             typicality,
             rule=None if plain_rule else RULE_CLASSES[RULES[request.rule]](*number),
             checker=self.calibrated(request, baseline, prompt, steps),
-            clusters=[self.cluster(where, typicality, request) for where in request.clusters],
+            clusters=[
+                self.cluster(where, name, typicality, request) for where, name in zip(request.clusters, names, strict=True)
+            ],
             seed=request.seed,
             learning_rate=request.learning_rate,
             prior_steps=request.prior_steps,
@@ -233,9 +259,9 @@ class Studio:
             self._checkers[key] = checker.calibrated(plain, request.subject, checks=math.ceil(steps / CHECK_EVERY))
         return self._checkers[key]
 
-    def cluster(self, where: Path, typicality: TypicalityModel, request: Request) -> NegativeCluster:
+    def cluster(self, where: Path, name: str, typicality: TypicalityModel, request: Request) -> NegativeCluster:
         """What to keep away from: the pictures in a folder, or what a run in a folder found."""
-        options = {"name": where.resolve().name, "alpha": request.alpha, "form": request.form}
+        options = {"name": name, "alpha": request.alpha, "form": request.form}
         facts = {"content": content_digest(where)}  # refuses a folder that is not there
         if find_run(where) is None:
             facts |= {"source": "folder", "model": self.generator.name, "images": [path.name for path in _pictures(where)]}
@@ -251,25 +277,42 @@ def _pictures(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
 
 
+def cluster_names(folders: Sequence[Path]) -> list[str]:
+    """What the clusters of ``folders`` are called: as the folders are, with as many of those above as tell them apart.
+
+    Raises:
+        ValueError: one is given twice.
+    """
+    places = [where.resolve() for where in folders]
+    if len(set(places)) < len(places):
+        raise ValueError(f"cluster: got {', '.join(map(str, folders))}; give each folder once")
+    for parts in range(1, 2 + max((len(place.parts) for place in places), default=0)):
+        names = ["/".join(place.parts[-parts:]) for place in places]
+        if len(set(names)) == len(names):
+            break
+    return names
+
+
 def content_digest(where: Path) -> str:
     """What a cluster is made of, whatever the folder is called: its pictures' bytes, or which run it is and its result.
 
     Raises:
-        FileNotFoundError: no such folder.
+        FileNotFoundError: no such folder, or neither pictures nor a run in it.
     """
     facts = find_run(where)
     if facts is not None:
         parts = [str(facts.get(key, "")) for key in ("id", "result_step", "settings")]
-    elif where.is_dir():
+    elif where.is_dir() and _pictures(where):
         parts = sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in _pictures(where))
     else:
-        raise FileNotFoundError(f"folder: there is no folder {where}")
+        found = f"in {where} is neither a picture nor a run" if where.is_dir() else f"there is no folder {where}"
+        raise FileNotFoundError(f"cluster: {found}; give the folder of what is not wanted")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def _other_clusters(asked: Sequence[Path], folder: Path, saved: list[dict]) -> list[str]:
     """How the clusters of the run in ``folder`` differ from those asked for: by content, by name where it does not say."""
-    names = [cluster["name"] for cluster in saved], [where.resolve().name for where in asked]
+    names = [cluster["name"] for cluster in saved], cluster_names(asked)
     if len(saved) != len(asked):
         return [f"clusters is {names[0]!r}, not {names[1]!r}"]
     differing = []

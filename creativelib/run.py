@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
+from creativelib.arguments import whole_number
 from creativelib.directions import NegativeCluster
 from creativelib.generator import Generator, load_generator
 from creativelib.loading import disk_is_full
@@ -85,6 +86,7 @@ class CreativeRun(Search):
                 memory and tries again, and this is raised if it still fails at the end. ``save`` can be called then.
             KeyboardInterrupt: passed on, after what was done has been kept (and saved).
         """
+        steps = whole_number("steps", steps, 1)  # before there is anything in a folder
         with nullcontext() if folder is None else hold(folder) as there:
             if there is not None:
                 self._settle(there, force)

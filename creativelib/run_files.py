@@ -83,6 +83,9 @@ def _bring_back(folder: Path) -> bool:
     if aside.is_dir():
         for path in run_files(folder):  # of the new run; its state first, so that no kill makes it count
             path.unlink()
+        for place in PLACES:
+            with suppress(OSError):
+                (folder / place).rmdir()
         aside.rename(moving)
     if not moving.is_dir():
         return False

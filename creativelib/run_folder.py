@@ -24,8 +24,9 @@ import torch
 from filelock import FileLock, Timeout
 
 from creativelib.run_files import PLACES, STATE, interrupted, recover, remains
-from creativelib.storage import clear_temporaries, read_facts, read_tensors, write_tensors
+from creativelib.storage import checked_path, clear_temporaries, read_facts, read_tensors, write_tensors
 
+LOCK = ".lock"
 KIND, FORMAT = "creative run", 2  # format 1: everything in run.safetensors
 SOFT = ("device", "dtype", "sampling_dtype", "versions")  # settings that change float noise only: a warning, no refusal
 
@@ -41,13 +42,15 @@ class FolderInUse(OSError):
 def hold(folder: str | Path) -> Iterator[Path]:
     """Lock ``folder`` (made where it is missing) against other processes; held twice in one process it counts.
 
-    What a killed program left there is put in order first; a warning says what became of a run that was being replaced.
+    What a killed program left there is put in order first; a warning says what became of a run that was being replaced. If
+    nothing is written, nothing is left: the lock goes again, and so do folders that were made for it.
 
     Raises:
-        FolderInUse: another process holds it. OSError: it cannot be written to.
+        ValueError: a name that is no text. FolderInUse: another process holds it. OSError: it cannot be written to.
     """
-    folder = Path(folder).expanduser().resolve()
-    lock = FileLock(folder / ".lock", timeout=0, is_singleton=True)
+    folder = checked_path(folder, "folder").resolve()
+    lock = FileLock(folder / LOCK, timeout=0, is_singleton=True)
+    absent = [one for one in (folder, *folder.parents) if not one.exists()]  # the innermost first
     try:
         if not lock.is_locked:
             folder.mkdir(parents=True, exist_ok=True)
@@ -57,13 +60,29 @@ def hold(folder: str | Path) -> Iterator[Path]:
             f"folder: {folder} is in use by another run; wait until that has ended, or choose another folder"
         ) from None
     except OSError as error:
+        _leave_nothing(folder, absent)
         raise _not_writable(folder, error) from error
     try:
         if lock.lock_counter == 1:
             _put_in_order(folder)
         yield folder
     finally:
+        if lock.lock_counter == 1 and folder in _HELD:
+            with suppress(OSError):  # another folder is in its place
+                require_held(folder)
+                _leave_nothing(folder, absent)
+            del _HELD[folder]
         lock.release()
+
+
+def _leave_nothing(folder: Path, made: Sequence[Path]) -> None:
+    """Remove the lock of a folder that holds nothing else, and the folders that were ``made`` for it. Whoever opened the lock
+    meanwhile sees that it is gone, and makes another."""
+    with suppress(OSError):  # somebody else's file came
+        if all(path.name == LOCK for path in folder.iterdir()):
+            (folder / LOCK).unlink(missing_ok=True)
+            for one in made:
+                one.rmdir()
 
 
 def _not_writable(folder: Path, error: OSError) -> OSError:
@@ -73,7 +92,7 @@ def _not_writable(folder: Path, error: OSError) -> OSError:
 def _put_in_order(folder: Path) -> None:
     """Remove what killed programs left in a folder that was just locked, and remember which folder it is."""
     try:
-        _HELD[folder] = _identity(folder), _identity(folder / ".lock")
+        _HELD[folder] = _identity(folder), _identity(folder / LOCK)
         for place in (folder, *(folder / name for name in PLACES)):
             clear_temporaries(place, older=0)
         said = recover(folder)
@@ -99,7 +118,7 @@ def require_held(folder: Path) -> None:
         OSError: it was deleted, moved or replaced, or its lock was and so is another process's.
     """
     place, lock = _HELD[folder]
-    if _identity(folder) != place or _identity(folder / ".lock") not in (lock, None):
+    if _identity(folder) != place or _identity(folder / LOCK) not in (lock, None):
         raise OSError("it was deleted, moved or replaced while the run worked in it")
 
 
@@ -109,7 +128,7 @@ def find_run(folder: str | Path) -> dict | None:
     Raises:
         ValueError: its file is damaged, or holds something else. OSError: the folder cannot be read.
     """
-    folder = Path(folder).expanduser()
+    folder = checked_path(folder, "folder")
     path = folder / STATE
     try:
         if interrupted(folder):

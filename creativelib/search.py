@@ -2,7 +2,6 @@
 
 import math
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -14,8 +13,10 @@ from PIL import Image
 
 import creativelib
 from creativelib.arguments import finite_number, seed_number, seed_numbers, whole_number
+from creativelib.belonging import require_one_subject
 from creativelib.directions import NegativeCluster, directional_loss
 from creativelib.generator import Generator, NotFinite, positive_prompt
+from creativelib.interrupts import uninterrupted
 from creativelib.losses import anchor_loss, creative_loss
 from creativelib.prior_sampling import noise_sources, sample_prior
 from creativelib.pullback import (
@@ -109,14 +110,15 @@ class Search:
         self.learning_rate = finite_number("learning_rate", rate, above=0, hint="1e-4 in the paper")
         self.sampling = generator.sampling(prior_steps, guidance, "prior_steps")
         self.target = None if target is None else finite_number("target", target)
+        clusters = tuple(clusters)
         names = [cluster.name for cluster in clusters]
         if len(set(names)) < len(names):
             raise ValueError(f"clusters: got the names {names}; give each cluster a name of its own")
         for cluster in clusters:
             cluster.require_space(typicality)
         self.generator, self.subject, self.space, self.typicality = generator, subject, space, typicality
-        self._require_one_subject()
-        self.clusters, self.checker = tuple(clusters), checker
+        require_one_subject(generator, subject, space, typicality, self.sampling)
+        self.clusters, self.checker = clusters, checker
         self.text_embedding = generator.text_embedding(positive_prompt(subject))  # (1, d), what the anchor compares with
         self.default_rule = rule is None  # the command line tells apart what was chosen
         self.rule = self._default_rule() if rule is None else checked_rule(rule)
@@ -128,30 +130,6 @@ class Search:
         self._accepted, self._held_seed = 0, None
         self._superseded: set[int] = set()  # snapshots that only the checker needed, and no more
         self._choices()  # whatever cannot be kept is refused now and not after the search
-
-    def _require_one_subject(self) -> None:
-        """Refuse parts that do not belong together."""
-        prompt, space, baseline = positive_prompt(self.subject), self.space, self.typicality.provenance
-        if space.generator is not self.generator:
-            raise ValueError("space: it belongs to another generator; make it with the one that is given")
-        if positive_prompt(space.subject) != prompt:
-            raise ValueError(f"space: it is one of {space.subject!r}, not of {self.subject!r}; make one of the subject")
-        for key, own in (("prompt", prompt), ("model", self.generator.name), ("weights", self.generator.sampling_weights)):
-            if key in baseline and baseline[key] != own:
-                raise ValueError(
-                    f"typicality: the {key} of its baseline is {baseline[key]!r}, not {own!r}; fit one to the subject's"
-                )
-        if "prompt" not in baseline:
-            warnings.warn(
-                "typicality: it does not say what it was fitted to, so that one of another subject would not be noticed; fit "
-                "it with provenance=samples.provenance",
-                stacklevel=4,
-            )
-        if len(self.typicality.mean) != self.generator.embedding_dim:
-            raise ValueError(
-                f"typicality: it is of embeddings of width {len(self.typicality.mean)}, the generator's have "
-                f"{self.generator.embedding_dim}; fit one to samples of this generator"
-            )
 
     def _default_rule(self) -> AlternatingRule:
         """The alternating rule with the model's threshold, or with that of ``ANCHOR_SAMPLES`` plain samples.
@@ -265,9 +243,10 @@ class Search:
             self.stopped = "not finite"  # the parameters are still those of the step before
             row["check"] = self._check_once()
             return row
-        optimizer.step()
-        self.history.append(row)
-        self._held_seed = noise_seed if hold else None
+        with uninterrupted():  # parameters, history and seed are of the same step, whenever Ctrl-C comes
+            optimizer.step()
+            self.history.append(row)
+            self._held_seed = noise_seed if hold else None
         if self.steps % self.snapshot_every == 0:
             self.keep_snapshot()
         row["seconds"] = time.perf_counter() - began

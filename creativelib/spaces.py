@@ -13,8 +13,9 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from PIL import Image
 from safetensors.torch import save_file
 
-from creativelib.arguments import seed_number, whole_number
+from creativelib.arguments import plain_words, seed_number, whole_number
 from creativelib.generator import Generator
+from creativelib.interrupts import uninterrupted
 from creativelib.prior_sampling import noise_sources
 from creativelib.storage import replace, tensor_path
 from creativelib.text import POSITIVE_PROMPT, TextCondition, positive_prompt, split_article
@@ -138,14 +139,20 @@ class LoRA(ConceptualSpace):
         self.__exit__()
 
     def __enter__(self) -> "LoRA":
-        self._before.append([getattr(parent, attribute) for parent, attribute, _ in self._slots])
-        for parent, attribute, adapted in self._slots:
-            setattr(parent, attribute, adapted)
+        try:
+            with uninterrupted():  # all of them or none: what is left half-way would stay in the generator
+                self._before.append([getattr(parent, attribute) for parent, attribute, _ in self._slots])
+                for parent, attribute, adapted in self._slots:
+                    setattr(parent, attribute, adapted)
+        except BaseException:  # Ctrl-C; no block begins, so that none ends
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *exception) -> None:
-        for (parent, attribute, _), module in zip(self._slots, self._before.pop(), strict=True):
-            setattr(parent, attribute, module)
+        with uninterrupted():
+            for (parent, attribute, _), module in zip(self._slots, self._before.pop(), strict=True):
+                setattr(parent, attribute, module)
 
     def export(self, path: str | Path) -> Path:
         """Write the adapters as they stand in the form of diffusers: ``prior.load_lora_adapter(path, prefix=None)``.
@@ -189,7 +196,7 @@ class SubjectToken(ConceptualSpace):
         self._tokens = [f"<{kind} {index}>" for index in range(len(rows))]
         self._prompt = POSITIVE_PROMPT.format(a=f"{before}{''.join(self._tokens)}{after}")
         ids, _, places = self.generator.tokenize(self._prompt, self._tokens)
-        ids[places > 0] = self.generator.tokenizer(words, add_special_tokens=False, return_tensors="pt").input_ids[0].to(ids)
+        ids[places > 0] = torch.tensor(self.generator.pieces(words)).to(ids)
         if not torch.equal(ids, self.generator.tokenize(POSITIVE_PROMPT.format(a=f"{before}{words}{after}"))[0]):
             raise ValueError(
                 f"{kind}: got {words!r}, which the tokenizer reads together with what stands beside it; use other words"
@@ -210,9 +217,7 @@ class AdjectiveToken(SubjectToken):
 
     def __init__(self, generator: Generator, subject: str, seed: int = 0, adjective: str = "creative"):
         ConceptualSpace.__init__(self, generator, subject, seed)
-        if not isinstance(adjective, str) or not re.search(r"\w", adjective):
-            raise ValueError(f"adjective: got {adjective!r}; give a word, for example 'creative'")
-        adjective = " ".join(adjective.split())
+        adjective = " ".join(plain_words("adjective", adjective, "creative").split())
         self.options = {"adjective": adjective}
         article, noun = split_article(subject)
         if article.lower() != "the":

@@ -1,5 +1,6 @@
 """Where files live and how they are written: safetensors with their facts inside, beside a readable JSON copy."""
 
+import errno
 import glob
 import json
 import math
@@ -18,6 +19,7 @@ from safetensors.torch import save_file
 FACTS = "facts"  # the key of the JSON text in the safetensors header
 SUFFIXES = (".safetensors", ".json")  # of the two files that a name stands for
 WRITTEN = (*SUFFIXES, ".jsonl", ".png", ".svg")  # of the files that are replaced as a whole
+NO_SUCH_CALL = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)  # a network's file system may not know how to sync a folder
 STALE_SECONDS = 600  # a temporary file that nobody wrote to for so long was left by a process that died, here or elsewhere
 
 
@@ -37,9 +39,30 @@ def data_folder() -> Path:
     return folder
 
 
+def checked_path(path: str | Path, name: str = "path") -> Path:
+    """``path``, where ``~`` is the home folder.
+
+    Raises:
+        ValueError: it is no text in UTF-8, as all that is kept in files is; or there is no such home. ``name`` is the argument.
+    """
+    try:
+        str(path).encode()
+        return Path(path).expanduser()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name}: got {str(path)!r}, which is not written in UTF-8; choose another name") from None
+    except RuntimeError as error:  # ~somebody
+        raise ValueError(f"{name}: got {str(path)!r}; there is no such home folder") from error
+
+
 def tensor_path(path: str | Path) -> Path:
-    """``path.safetensors``. Only the two suffixes of ours are taken off: in ``vehicle-4.5`` the dot belongs to the name."""
-    path = Path(path).expanduser()
+    """``path.safetensors``. Only the two suffixes of ours are taken off: in ``vehicle-4.5`` the dot belongs to the name.
+
+    Raises:
+        ValueError: ``path`` names no file.
+    """
+    path = checked_path(path)
+    if path.name in ("", ".."):
+        raise ValueError(f"path: got {str(path)!r}, which names no file; give a name, for example 'vehicle'")
     return path.with_name(f"{path.stem if path.suffix in SUFFIXES else path.name}{SUFFIXES[0]}")
 
 
@@ -56,6 +79,9 @@ def sync(path: Path) -> None:
         return  # Windows opens no folders; there the rename itself is journalled
     try:
         os.fsync(handle)
+    except OSError as error:
+        if not path.is_dir() or error.errno not in NO_SUCH_CALL:
+            raise
     finally:
         os.close(handle)
 
@@ -173,13 +199,14 @@ def _apart(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict]:
     """Read what ``write_tensors`` wrote: tensors on the CPU, and the facts.
 
+    Both come from the file as it was opened once: another process may put a newer one in its place meanwhile.
+
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, or holds no facts of ours.
+        OSError: it cannot be read.
     """
-    facts, path = read_facts(path), tensor_path(path)
-    with safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, facts
+    return _read(path, lambda file: {name: file.get_tensor(name) for name in file.keys()})
 
 
 def read_facts(path: str | Path) -> dict:
@@ -188,18 +215,25 @@ def read_facts(path: str | Path) -> dict:
     Raises:
         As ``read_tensors``.
     """
+    return _read(path, lambda file: {})[1]
+
+
+def _read(path: str | Path, take: Callable[[safe_open], dict]) -> tuple[dict, dict]:
+    """What ``take`` takes from the file, and its facts."""
     path = tensor_path(path)
     if not path.is_file():
         raise FileNotFoundError(f"path: there is no file {path}")
     try:
         with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(FACTS)
+            text, taken = (file.metadata() or {}).get(FACTS), take(file)
         facts = None if text is None else json.loads(text)
     except (SafetensorError, ValueError) as error:  # the latter: JSON
         raise ValueError(f"path: {path} is damaged or cut short ({error}); put back a copy, or make it anew") from error
+    except OSError as error:
+        raise OSError(f"path: {path} cannot be read ({error.strerror or error})") from error
     if not isinstance(facts, dict):
         raise ValueError(f"path: {path} was not written by creativelib (no '{FACTS}' in its header)")
-    return facts
+    return taken, facts
 
 
 def read_json(path: str | Path) -> dict:

@@ -8,6 +8,8 @@ from functools import cached_property
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from creativelib.arguments import plain_words
+
 POSITIVE_PROMPT = "Professional high-quality photo of {a}. photorealistic, 4k, HQ."  # footnote 2 of the paper
 
 
@@ -30,11 +32,9 @@ def positive_prompt(subject: str) -> str:
     """P_pos of section 5.2: the paper's template around the subject's words.
 
     Raises:
-        ValueError: ``subject`` has no letter or digit.
+        ValueError: ``subject`` has no letter or digit, or is no text in UTF-8.
     """
-    if not isinstance(subject, str) or not re.search(r"\w", subject):
-        raise ValueError(f"subject: got {subject!r}; give a word or words, for example 'vehicle'")
-    return POSITIVE_PROMPT.format(a=with_article(subject))
+    return POSITIVE_PROMPT.format(a=with_article(plain_words("subject", subject, "vehicle")))
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,10 @@ class TextReader:
     tokenizer: PreTrainedTokenizerBase
     text_encoder: torch.nn.Module
 
+    def pieces(self, words: str) -> list[int]:
+        """Token ids of ``words`` alone, of any number: whether they are too many is for ``tokenize`` to say."""
+        return self.tokenizer(words, add_special_tokens=False, verbose=False).input_ids
+
     def tokenize(self, prompt: str, tokens: Sequence[str] = ()) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Token ids (1, T), mask (1, T) bool, and where the new ``tokens`` stand: (1, T) int, 0 for none, i + 1 for the i-th.
 
@@ -70,7 +74,7 @@ class TextReader:
         pattern = "(" + "|".join(map(re.escape, tokens)) + ")" if tokens else r"(?!)()"
         for piece in re.split(pattern, prompt):
             new = piece in tokens
-            ids += [self.tokenizer.bos_token_id] if new else self.tokenizer(piece, add_special_tokens=False).input_ids
+            ids += [self.tokenizer.bos_token_id] if new else self.pieces(piece)
             places += [list(tokens).index(piece) + 1] if new else [0] * (len(ids) - len(places))
         if len(ids) > length - 2:
             raise ValueError(
@@ -126,9 +130,7 @@ class TextReader:
         Raises:
             ValueError: ``words`` has no letter or digit.
         """
-        if not isinstance(words, str) or not re.search(r"\w", words):
-            raise ValueError(f"words: got {words!r}; give a word or words")
-        ids = self.tokenizer(words, add_special_tokens=False, return_tensors="pt").input_ids[0]
+        ids = torch.tensor(self.pieces(plain_words("words", words, "flying saucer")))
         return self.text_encoder.get_input_embeddings().weight[ids.to(self.device)].clone()
 
     def word_embedding(self, words: str) -> torch.Tensor:

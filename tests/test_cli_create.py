@@ -124,6 +124,22 @@ def test_away_from_what_another_run_found(arguments, out, vehicle_run):
     assert settings(out)["rule"] == {"name": "AlternatingRule", "threshold": 0.9}
 
 
+def test_clusters_of_folders_of_one_name(arguments, out, tmp_path, capsys):
+    for number, colour in (("1", "red"), ("2", "blue")):
+        (tmp_path / number / "bad").mkdir(parents=True)
+        Image.new("RGB", (32, 32), colour).save(tmp_path / number / "bad" / "a.png")
+    first, second = (["--cluster", str(tmp_path / number / "bad")] for number in "12")
+    assert cli.main([*arguments, "vehicle", *first, *first]) == 2
+    assert "give each folder once" in capsys.readouterr().err and not out.exists()
+    assert cli.main([*arguments, "vehicle", *first, *second, "--alpha", "0.5"]) == 0
+    assert [cluster["name"] for cluster in settings(out)["clusters"]] == ["1/bad", "2/bad"]
+    assert cli.main([*arguments, "vehicle", *first, *second, "--alpha", "0.5"]) == 0
+    resume = ["create", "--resume", "--device", "cpu", "--quiet", "--out", str(out), "--steps", "4"]
+    for options, difference in ((["--alpha", "2"], "alpha is 0.5, not 2.0"), (["--form", "bounded"], "form is 'repel', not")):
+        assert cli.main([*resume, *options]) == 2 and difference in capsys.readouterr().err
+    assert cli.main(resume) == 0
+
+
 def test_adjective(arguments, out):
     assert cli.main([*arguments, "vehicle", "--space", "adjective-token", "--adjective", "quality"]) == 0
     assert settings(out)["space_options"] == {"adjective": "quality"}
@@ -204,6 +220,12 @@ def test_the_checker_is_calibrated_on_enough_pictures_and_keeps_its_threshold(ar
         (["vehicle", "--n", "1000000000000"], "give a whole number from 51 to 1000000"),
         (["vehicle", "--learning-rate", "nan"], "argument --learning-rate: got 'nan'; give a number above 0"),
         (["vehicle", "--learning-rate", "0"], "give a number above 0"),
+        (["vehicle", "--learning-rate", "1e300"], "got '1e300'; give a number above 0, at most 1e+30"),
+        (["vehicle", "--alpha", "3"], "alpha: there is no cluster that it could be of; leave it out, or give --cluster"),
+        (["vehicle", "--form", "literal"], "form: there is no cluster"),
+        (["vehicle", "--out", " "], "argument --out: got ' '; give a folder"),
+        (["caf\udce9"], "subject: got 'caf\\udce9'; give a word"),
+        (["vehicle", "--out", "caf\udce9"], "folder: got 'caf\\udce9', which is not written in UTF-8"),
         (["vehicle", "--guidance", "inf"], "argument --guidance: got 'inf'; give a number"),
         (["vehicle", "--rule", "product"], "argument --rule: got 'product'; choose one of alternating, sum"),
         (["vehicle", "--rule", "sum=-1"], "argument --rule: got '-1'; give a number of at least 0"),
@@ -224,7 +246,9 @@ def test_a_mistake_is_one_line_and_exit_code_2(options, message, tmp_path, monke
 
 def test_a_folder_without_pictures_to_keep_away_from(arguments, tmp_path, capsys):
     assert cli.main([*arguments, "vehicle", "--cluster", str(tmp_path / "absent")]) == 2
-    assert f"folder: there is no folder {tmp_path / 'absent'}" in capsys.readouterr().err
+    assert f"cluster: there is no folder {tmp_path / 'absent'}; give" in capsys.readouterr().err
+    assert cli.main([*arguments, "vehicle", "--cluster", str(tmp_path)]) == 2
+    assert f"cluster: in {tmp_path} is neither a picture nor a run" in capsys.readouterr().err
 
 
 def test_as_a_module(tmp_path):
@@ -245,6 +269,6 @@ def test_a_request_that_is_complete_says_everything(vehicle_run, miniature_folde
     request = cli_request.Request(subject="vehicle").completed(studio.source)
     saved = cli_request.Request.answered_by(settings(vehicle_run))
     unsaid = {field.name for field in fields(request) if getattr(request, field.name) is None}
-    assert unsaid == {"target", "adjective", "rule_number"} and json.dumps(saved.said())
+    assert unsaid == {"target", "adjective", "rule_number", "alpha", "form"} and json.dumps(saved.said())
     with hold(vehicle_run):
         assert studio.open(cli_request.Request(subject="vehicle", n=80), vehicle_run).steps == 2

@@ -1,6 +1,7 @@
 """``creativelib create`` in a folder: going on, refusing, replacing, interruptions, full disks."""
 
 import errno
+import os
 import shutil
 import subprocess
 import sys
@@ -11,8 +12,10 @@ from cli_runs import settings, surprises
 from creativelib import cli, creation, storage
 from creativelib.generator import positive_prompt
 from creativelib.prior_sampling import PriorSamples
+from creativelib.pullback import load_checker
 from creativelib.run import CreativeRun
 from creativelib.run_folder import find_run
+from creativelib.spaces import make_space
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -244,3 +247,73 @@ def test_unwritable_folder(arguments, tmp_path, capsys):
     assert cli.main([*arguments[:-1], str(tmp_path / "file" / "out"), "vehicle"]) == 2
     error = capsys.readouterr().err
     assert "cannot write to" in error and "choose another folder" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        ["vehicle", "--rank", "400"],
+        ["vehicle", "--prior-steps", "5000"],
+        ["vehicle", "--space", "adjective-token", "--adjective", "!"],
+        ["vehicle " * 60],
+        ["vehicle", "--checker", "/nowhere"],
+        ["vehicle", "--cluster", "nowhere"],
+    ],
+)
+@pytest.mark.parametrize("several", [[], ["--seeds", "3-4"]])
+def test_a_mistake_leaves_nothing_behind_and_is_told_at_once(arguments, out, monkeypatch, capfd, mistake, several):
+    if "--prior-steps" not in mistake:
+        monkeypatch.setattr(creation, "sample_prior", None)  # the baseline has not begun
+    assert cli.main([*arguments, *mistake, *several]) == 2
+    assert capfd.readouterr().err.count("\n") == 1 and not out.exists()
+
+
+def test_an_interruption_before_there_is_a_run_leaves_nothing_behind(arguments, out, monkeypatch):
+    def interrupted(*given, **named):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(creation, "sample_prior", interrupted)
+    out.mkdir()
+    assert cli.main([*arguments, "vehicle"]) == 130 and not list(out.iterdir())
+
+
+def test_files_in_the_way_are_named_before_the_first_of_several_runs(arguments, out, monkeypatch, capsys):
+    monkeypatch.setattr(creation, "sample_prior", None)
+    (out / "seed-1").mkdir(parents=True)
+    (out / "seed-1" / "before_after.png").write_text("mine")
+    assert cli.main([*arguments, "vehicle", "--seeds", "0-1"]) == 2
+    assert "seed-1 holds files that would be overwritten (before_after.png)" in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == ["seed-1"]
+
+
+def test_a_run_with_a_checker_that_the_command_does_not_know(
+    arguments, out, vehicle_run, small_generator, checker_folder, capsys
+):
+    run = CreativeRun.load(vehicle_run, generator=small_generator)
+    space = make_space("lora", small_generator, "vehicle")
+    options = {"rule": run.rule, "learning_rate": 1e-3, "checker": load_checker(checker_folder, device="cpu", threshold=1e-6)}
+    CreativeRun(small_generator, "vehicle", space, run.typicality, **options).run(1, progress=False, folder=out)
+    resume = ["create", "--resume", *arguments[1:]]
+    assert cli.main(resume) == 2
+    said = f"creativelib: checker: the run was made with {checker_folder.name!r}, which is none of this model's; name it by"
+    assert capsys.readouterr().err.startswith(said)
+    assert cli.main([*resume, "--checker", str(checker_folder)]) == 0 and find_run(out)["steps"] == 3
+
+
+def test_a_run_of_other_weights_is_told_in_the_words_of_the_command(
+    arguments, out, vehicle_run, small_generator, monkeypatch, capsys
+):
+    shutil.copytree(vehicle_run, out)
+    monkeypatch.setitem(small_generator.__dict__, "weights", {"prior": "sha256:1", "decoder": "sha256:2"})
+    assert cli.main([*arguments, "vehicle"]) == 2
+    error = capsys.readouterr().err
+    assert "was made with other weights of '2.2' (prior is 'sha256:" in error and "or replace that run by --force" in error
+
+
+def test_a_console_that_does_not_know_all_letters(tmp_path, miniature_folders):
+    options = ["create", "vehicle", "--model", str(miniature_folders["2.2"]), "--device", "cpu", "--out", str(tmp_path / "車"),
+               "--n", "60", "--steps", "1", "--quiet"]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "creativelib", *options], env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True
+    )
+    assert done.returncode == 0 and b"see " in done.stdout and b"\\u8eca" in done.stdout and done.stderr == b""

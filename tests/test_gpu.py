@@ -158,7 +158,7 @@ def test_at_full_size_ours_is_diffusers(exact, emptied):
 def test_a_run_with_checks_stays_within_a_card_of_12_gb(family, emptied):
     """Search, decode and a checker of Janus' size; by the ledger, and by what PyTorch allocated."""
     generator = FullSize(family, CUDA, torch.float16, memory="12GB")
-    typicality = TypicalityModel.fit(torch.randn(200, generator.embedding_dim), dims=50)
+    typicality = TypicalityModel.fit(torch.randn(200, generator.embedding_dim), dims=50, provenance={"prompt": PROMPT})
     run = CreativeRun(generator, "vehicle", make_space("lora", generator, "vehicle"), typicality, rule=SumRule())
     facts = configuration("janus-pro-1b")
     generator.memory.need(work=5 * GIB)

@@ -6,6 +6,7 @@ import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import diffusers
@@ -13,7 +14,7 @@ import huggingface_hub
 import pytest
 import torch
 
-from creativelib import loading
+from creativelib import loading, pipelines
 from creativelib.generator import load_generator
 from creativelib.loading import broken_file, find_device, first_cause, load_pretrained
 from creativelib.pullback import load_checker
@@ -166,12 +167,21 @@ def test_a_device_that_takes_a_tensor_and_is_none(name):
         find_device(name)
 
 
-def test_generators_load_in_several_threads(miniature_folders):
-    """Loading changes for a while how every thread of the process makes its modules."""
-    with ThreadPoolExecutor(4) as pool:
-        loaded = list(pool.map(lambda _: load_generator(miniature_folders["2.2"], device="cpu"), range(4)))
-    weights = [generator.prior.prd_embedding for generator in loaded]
-    assert all(torch.equal(weights[0], other) for other in weights)
+def test_generators_load_in_several_threads(miniature_folders, monkeypatch):
+    """One at a time: loading changes for a while how every thread of the process makes its modules."""
+    together, load = threading.Barrier(2), pipelines.DiffusionPipeline.from_pretrained
+
+    def meet(*given, **named):
+        with suppress(threading.BrokenBarrierError):
+            together.wait(0.5)
+            met.append(True)
+        return load(*given, **named)
+
+    met = []
+    monkeypatch.setattr(pipelines.DiffusionPipeline, "from_pretrained", meet)
+    with ThreadPoolExecutor(2) as pool:
+        loaded = list(pool.map(lambda _: load_generator(miniature_folders["2.2"], device="cpu"), range(2)))
+    assert not met and torch.equal(*(generator.prior.prd_embedding for generator in loaded))
 
 
 # --- folders ----------------------------------------------------------------------------------------------------------

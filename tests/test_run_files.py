@@ -56,7 +56,7 @@ def test_a_run_whose_save_elsewhere_fails_stays_whole_where_it_is(make, monkeypa
     )
     with pytest.raises(OSError, match="No space"):
         run.save(tmp_path / "there")
-    assert set(content(tmp_path / "there")) == {".lock"}
+    assert not (tmp_path / "there").exists()
     monkeypatch.setattr(storage, "save_file", save)
     run.run(4, progress=False)
     run.save()
@@ -205,3 +205,44 @@ def test_a_checkers_snapshots_survive_a_move(make, tmp_path):
     run = make(checker=Checker(0.9), check_every=3, snapshot_every=2).run(5, progress=False, folder=tmp_path / "one")
     run.save(tmp_path / "two")
     assert list(CreativeRun.load(tmp_path / "two", generator=run.generator).snapshots) == list(run.snapshots)
+
+
+def test_where_nothing_is_written_nothing_is_left(make, monkeypatch, tmp_path):
+    """Not even the lock, in a folder that was there before or in one that was made for it."""
+    there, absent = tmp_path / "there", tmp_path / "deep" / "down"
+    there.mkdir()
+    for folder in (there, absent):
+        for steps in (0, "3", None):
+            with pytest.raises(ValueError, match="^steps: got"):
+                make().run(steps, progress=False, folder=folder)
+        monkeypatch.setattr(storage, "save_file", full)
+        with pytest.raises(OSError, match="No space left"):
+            make().run(1, progress=False, folder=folder)
+        monkeypatch.undo()
+        with hold(folder), hold(folder):
+            assert (folder / ".lock").exists()
+    assert not list(there.iterdir()) and not absent.parent.exists()
+    with hold(absent):
+        (absent / "mine.txt").write_text("somebody's")
+    assert sorted(content(absent)) == [".lock", "mine.txt"]
+
+
+def test_a_lock_that_went_while_it_was_waited_for_is_made_again(tmp_path):
+    """Whoever opened the file before it went would hold a lock that nobody else can see."""
+    folder = tmp_path / "run"
+    with hold(folder):
+        handle = os.open(folder / ".lock", os.O_RDWR)
+    assert os.fstat(handle).st_nlink == 0 and not folder.exists()
+    os.close(handle)
+    with hold(folder):
+        assert (folder / ".lock").exists()
+
+
+@pytest.mark.parametrize("name", ["caf\udce9", "~nobody-of-this-name/run"])
+def test_a_folder_whose_name_cannot_be_kept_is_refused_before_the_search(make, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    run = make()
+    for call in (lambda: run.run(1, progress=False, folder=name), lambda: run.save(name), lambda: find_run(name)):
+        with pytest.raises(ValueError, match="^folder: got '"):
+            call()
+    assert not list(tmp_path.iterdir()) and run.steps == 0

@@ -8,6 +8,8 @@ import pytest
 import torch
 from runs import Checker
 
+from creativelib.directions import NegativeCluster
+from creativelib.generator import positive_prompt
 from creativelib.prior_sampling import sample_prior
 from creativelib.pullback import SumRule
 from creativelib.run import CreativeRun
@@ -105,8 +107,39 @@ def test_more_steps_of_the_prior_than_it_was_trained_with_are_refused(make, smal
         sample_prior(small_generator, "a vehicle", n=1, steps=1001)
 
 
-def test_a_typicality_model_that_does_not_say_what_it_is_of_is_remarked_on(small_generator, typicality):
-    silent, space = copy(typicality), make_space("embedding", small_generator, "fruit")
-    silent.provenance = {}
+def test_a_typicality_model_that_does_not_say_what_it_is_of(small_generator, typicality):
+    """It is tried: one of something else is refused, one that may be of a subject nearby is remarked on."""
+    silent, far, space = copy(typicality), copy(typicality), make_space("embedding", small_generator, "vehicle")
+    silent.provenance = far.provenance = {}
     with pytest.warns(UserWarning, match="^typicality: it does not say what it was fitted to"):
-        CreativeRun(small_generator, "fruit", space, silent, rule=SumRule(0.0))
+        CreativeRun(small_generator, "vehicle", space, silent, rule=SumRule(0.0))
+    far.mean = far.mean + 6 * far.components.T @ far.variances.sqrt()
+    with pytest.raises(
+        ValueError, match="^typicality: plain samples of '.*a vehicle.*' are at a squared distance of .* another"
+    ):
+        CreativeRun(small_generator, "vehicle", space, far, rule=SumRule(0.0))
+
+
+def test_clusters_of_any_iterable_count(make, typicality):
+    cluster = NegativeCluster.fit(typicality, typicality.sample(5, torch.Generator().manual_seed(0)))
+    run = make(clusters=(one for one in [cluster]))
+    assert run.clusters == (cluster,) and len(run.settings["clusters"]) == 1
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "guidance", "target"])
+def test_numbers_beyond_what_is_computed_with_are_refused(make, name):
+    with pytest.raises(ValueError, match=rf"^{name}: got 1e\+31; give a (positive|finite) number of at most 1e\+30"):
+        make(**{name: 1e31})
+    run = make(**{name: 1e30}).run(3, progress=False)
+    assert run.stopped == ("not finite" if name == "learning_rate" else run.stopped)
+
+
+@pytest.mark.parametrize("subject", ["caf\udce9", "?!", "", None, 3])
+def test_a_subject_that_is_no_text_is_refused(small_generator, subject):
+    for call in (positive_prompt, lambda words: make_space("subject-token", small_generator, words)):
+        with pytest.raises(ValueError, match="^subject: got"):
+            call(subject)
+    for name in ("lora", "adjective-token"):
+        options = {"adjective": subject} if name == "adjective-token" else {"subject": subject}
+        with pytest.raises(ValueError, match="^(subject|adjective): got"):
+            make_space(name, small_generator, **{"subject": "vehicle", **options})

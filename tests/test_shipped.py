@@ -168,6 +168,15 @@ def test_subjects_of_several_words_start_at_the_model_itself(generator, subject)
     assert torch.equal(typicality.surprise(run.sample(seeds, 0)), typicality.surprise(run.default(seeds)))
 
 
+def test_a_typicality_model_of_another_subject_is_noticed_though_it_does_not_say_so(generator):
+    drawn = sample_prior(generator, positive_prompt("vehicle"), n=300, progress=False).embeddings
+    silent = TypicalityModel.fit(drawn)
+    with pytest.raises(ValueError, match="^typicality: plain samples of '.*a fruit.*' are at a squared distance of"):
+        CreativeRun(generator, "fruit", make_space("subject-token", generator, "fruit"), silent, rule=SumRule(0.0))
+    with pytest.warns(UserWarning, match="^typicality: it does not say"):
+        CreativeRun(generator, "vehicle", make_space("subject-token", generator, "vehicle"), silent, rule=SumRule(0.0))
+
+
 def test_the_anchor_threshold_is_that_of_the_handbags_themselves(generator):
     """99 of 100 pass. Samples of the Gaussian gave a threshold that each of them passed by far."""
     samples = sample_prior(generator, positive_prompt("handbag"), n=1000, seed=5, progress=False)

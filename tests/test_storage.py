@@ -1,5 +1,6 @@
 """Files are atomic, say what they hold, and refuse what does not fit."""
 
+import errno
 import json
 import os
 import time
@@ -103,3 +104,45 @@ def test_the_home_folder_is_found(tmp_path, monkeypatch):
     assert storage.data_folder() == tmp_path / "data"
     assert storage.write_tensors("~/thing", {}, {}) == tmp_path / "thing.safetensors"
     assert storage.read_facts("~/thing") == {} and not (tmp_path / "~").exists()
+
+
+def test_tensors_and_facts_are_of_one_file(tmp_path, monkeypatch):
+    """A run that goes on puts a newer state in place while somebody reads."""
+    path, open_file = storage.write_tensors(tmp_path / "run", {"step": torch.tensor(1)}, {"step": 1}), storage.safe_open
+
+    def meanwhile(*given, **named):
+        monkeypatch.setattr(storage, "safe_open", open_file)
+        file = open_file(*given, **named)
+        storage.write_tensors(path, {"step": torch.tensor(2)}, {"step": 2})
+        return file
+
+    monkeypatch.setattr(storage, "safe_open", meanwhile)
+    tensors, facts = storage.read_tensors(path)
+    assert int(tensors["step"]) == facts["step"] and storage.read_facts(path) == {"step": 2}
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
+def test_a_file_system_that_cannot_sync_a_folder_keeps_files_all_the_same(tmp_path, monkeypatch, number):
+    """Some of networks and of virtual machines."""
+    fsync = os.fsync
+
+    def only_files(handle):
+        if os.path.isdir(f"/proc/self/fd/{handle}"):
+            raise OSError(number, os.strerror(number))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", only_files)
+    storage.write_tensors(tmp_path / "thing", {"a": torch.ones(1)}, {"seed": 1})
+    assert storage.read_facts(tmp_path / "thing") == {"seed": 1}
+    monkeypatch.setattr(os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error")))
+    with pytest.raises(OSError, match="thing.safetensors cannot be written .Input/output error"):
+        storage.write_tensors(tmp_path / "thing", {"a": torch.ones(1)}, {"seed": 2})
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "caf\udce9", "~nobody-of-this-name/vehicle"])
+def test_a_name_that_is_none_is_refused(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    for call in (lambda: storage.write_tensors(name, {}, {}), lambda: storage.read_tensors(name)):
+        with pytest.raises(ValueError, match="^path: got '"):
+            call()
+    assert not list(tmp_path.iterdir())
