@@ -195,7 +195,7 @@ def persist(write, safe: str = ""):
 
 def answered(said: str) -> bool:
     """Show somebody what is wrong and wait for the Enter key; whether it came."""
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():  # None: a program without a terminal
         return False
     print("creativelib: " + " ".join(said.split()), file=sys.stderr)
     print("Nothing is lost while this waits: free some space there, then press Enter (Ctrl-C gives up).", file=sys.stderr)

@@ -5,7 +5,7 @@ of the real thing, and means nothing.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -117,18 +117,24 @@ def _ready(make: Callable[..., torch.nn.Module], *names: str, dtype: torch.dtype
     return randomise(module, seed)
 
 
-def clip_tokenizer() -> CLIPTokenizer:
-    """A CLIP tokenizer that reads ``WORDS`` as one token each and all else by letters, with CLIP's own special tokens."""
+def byte_pairs(words: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Pieces and merges of a tokenizer of CLIP's kind that reads each of ``words`` as one token, and all else by letters."""
     symbols = sorted(ByteLevel.alphabet())
     pieces, merges = symbols + [symbol + "</w>" for symbol in symbols], []
-    for word in WORDS:
+    for word in words:
         left = word[0]
         for symbol in [*word[1:-1], word[-1] + "</w>"] if len(word) > 1 else []:
             if (left, symbol) not in merges:
                 merges.append((left, symbol))
                 pieces.append(left + symbol)
             left += symbol
-    vocabulary = {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
+    return list(dict.fromkeys(pieces)), merges
+
+
+def clip_tokenizer() -> CLIPTokenizer:
+    """A CLIP tokenizer that reads ``WORDS`` as one token each, with CLIP's own special tokens."""
+    pieces, merges = byte_pairs(WORDS)
+    vocabulary = {piece: index for index, piece in enumerate(pieces)}
     vocabulary |= {"<|startoftext|>": 49406, "<|endoftext|>": 49407}
     return CLIPTokenizer(vocabulary, merges, model_max_length=77)
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from creativelib import finish
-from creativelib.arguments import finite_number, seed_number, whole_number
+from creativelib.arguments import MOST_SEED, finite_number, seed_number, whole_number
 from creativelib.loading import broken_file, fast_precision, find_device, first_cause
 from creativelib.memory import Ledger, decoder_work, in_batches, memory_limit
 from creativelib.pipelines import DECODER_PARTS, PRIOR_PARTS, load_pipeline, repair_pooling
@@ -280,7 +280,7 @@ class Generator(TextReader):
         if isinstance(seed, Sequence) or getattr(seed, "ndim", 0) == 1:
             seeds = [seed_number("seed", one) for one in seed]
         else:
-            seeds = [seed_number("seed", seed) + index for index in range(len(embeddings))]
+            seeds = [(seed_number("seed", seed) + index) % (MOST_SEED + 1) for index in range(len(embeddings))]
         steps = whole_number("steps", self.settings.decoder_steps if steps is None else steps, 1)
         guidance = finite_number("guidance", self.settings.decoder_guidance if guidance is None else guidance)
         batch_size = whole_number("batch_size", batch_size, 1)

@@ -17,7 +17,6 @@ from diffusers import (
     VQModel,
 )
 from diffusers.pipelines.kandinsky.text_encoder import MCLIPConfig, MultilingualCLIP
-from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
     CLIPImageProcessor,
     CLIPTextConfig,
@@ -28,22 +27,16 @@ from transformers import (
     XLMRobertaTokenizer,
 )
 
+from creativelib.full_size import byte_pairs
+
 WORDS = "vehicle fruit alien creative a an photo of professional high quality photorealistic hq is this still yes no or".split()
 DIM, SIDE, TOKENS = 16, 32, 40
 
 
 def build_tokenizer(length: int = TOKENS, extra: tuple[str, ...] = ()) -> CLIPTokenizer:
     """A CLIP tokenizer: every byte, and each of ``WORDS`` as one token, with the special tokens last as in CLIP."""
-    symbols = sorted(ByteLevel.alphabet())
-    pieces, merges = symbols + [symbol + "</w>" for symbol in symbols], []
-    for word in WORDS:
-        left = word[0]
-        for symbol in [*word[1:-1], word[-1] + "</w>"] if len(word) > 1 else []:
-            if (left, symbol) not in merges:
-                merges.append((left, symbol))
-                pieces.append(left + symbol)
-            left += symbol
-    pieces = list(dict.fromkeys(pieces)) + ["<|startoftext|>", "<|endoftext|>"]
+    pieces, merges = byte_pairs(WORDS)
+    pieces += ["<|startoftext|>", "<|endoftext|>"]
     tokenizer = CLIPTokenizer({piece: i for i, piece in enumerate(pieces)}, merges, model_max_length=length)
     tokenizer.add_special_tokens({"additional_special_tokens": list(extra)})
     return tokenizer

@@ -180,6 +180,15 @@ def test_several_seeds_end_with_the_first_interruption(arguments, out, monkeypat
     assert [path.name for path in out.iterdir()] == ["seed-0"]
 
 
+def test_a_full_disk_where_there_is_no_terminal_at_all(arguments, out, monkeypatch, capsys):
+    def full(*given, **named):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(creation, "draw", full)
+    monkeypatch.setattr("sys.stdin", None)  # as Python has it where its input is closed
+    assert cli.main([*arguments, "vehicle"]) == 2 and "the run itself is saved: make room" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("somebody", [True, False])
 def test_a_full_disk_loses_nothing_while_somebody_can_make_room(somebody, arguments, out, monkeypatch, capsys):
     draw, answers = creation.draw, []

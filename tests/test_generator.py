@@ -221,6 +221,12 @@ def test_decode_refuses_what_no_picture_shows(small_generator):
             small_generator.decode(embeddings, **options)
 
 
+def test_after_the_last_seed_comes_the_first(small_generator):
+    rows = torch.zeros(2, small_generator.embedding_dim)
+    counted, said = (small_generator.decode(rows, seed=seed) for seed in (2**64 - 1, [2**64 - 1, 0]))
+    assert [image.tobytes() for image in counted] == [image.tobytes() for image in said]
+
+
 def test_seeds_of_numpy_are_seeds(small_generator):
     embeddings = torch.zeros(2, small_generator.embedding_dim)
     expected = [image.tobytes() for image in small_generator.decode(embeddings, seed=3)]
