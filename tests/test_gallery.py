@@ -42,7 +42,7 @@ def test_every_picture_has_its_facts(small, tmp_path):
     first = shown[0]
     assert first.above == pytest.approx(first.nats - run.typicality.expected_surprise()) and first.accepted is None
     assert (first.nearest, first.source, first.cosine) == (Remembers.records[0]["label"], "noto", 0.5)
-    assert first.note.splitlines()[1] == "a very long label o… 0.50" and first.id == "vehicle-seed0-step3-1"
+    assert first.note.splitlines()[1] == "a very long la… 0.50" and first.id == "vehicle-seed0-step3-1"
     assert json.loads(json.dumps(first.facts))["folder"] == str(run.folder)
     (image,) = run.generator.decode(run.default(seeds[:1]), prompt="", seed=seeds[:1])
     assert np.abs(np.asarray(image, int) - np.asarray(first.default, int)).max() <= 2  # drawn alone, but for float noise
