@@ -3,6 +3,7 @@
 import json
 import re
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -126,8 +127,13 @@ def test_withdrawing_finds_copies_wherever_in_the_folder(person, app, study):
     (study.folder / "draft.html").write_text(report(study))
     notes, page = study.folder / "notes.txt", study.folder / "page.html"
     notes.write_text(f"{code} left early"), page.write_text("<title>mine</title>")
-    assert study.delete(code) == [notes]  # what is not ours is named
-    notes.unlink()
+    foreign = study.folder / "bookmarks.sqlite"
+    with closing(sqlite3.connect(foreign)) as connection:
+        connection.execute("CREATE TABLE sessions (title)")
+        connection.execute("INSERT INTO sessions VALUES (?)", (code,))
+        connection.commit()
+    assert study.delete(code) == [foreign, notes]  # what is not ours is named
+    notes.unlink(), foreign.unlink()
     for path in study.folder.rglob("*"):
         assert not path.is_file() or not any(word.encode() in path.read_bytes() for word in (code, rater))
     left = {path.name for path in study.folder.iterdir()}

@@ -19,7 +19,7 @@ from creativelib.study.stimuli import CONDITIONS, Stimulus, conditions, load_sti
 from creativelib.study.store import Store
 
 SETTINGS = {"n": 60, "dims": 6, "progress": False}
-STUDY = {"runs": 3, "steps": 6, "last": 4, "every": 1, **SETTINGS}
+STUDY = {"runs": 3, "steps": 6, "last": 4, "every": 1, "reach": None, **SETTINGS}
 
 
 class Checker:
@@ -69,8 +69,23 @@ def test_three_pictures_of_each_run_and_the_checks(stimuli):
 def test_the_creative_picture_is_the_last_that_the_checker_still_recognises(searches):
     yes = [(0, 2), (0, 3), (1, 4), (1, 6)]  # of the third run nothing
     assert searches.accepted(Checker(searches, yes), [2, 3, 4]) == [3, 4, 2]
-    study = searches.study(Checker(searches, yes), last=4, outsiders=0, repeats=0)
+    study = searches.study(Checker(searches, yes), last=4, reach=None, outsiders=0, repeats=0)
     assert [one.iteration for one in study] == [0, 3, 6, 0, 4, 6, 0, 2, 6]  # the earliest: no run is left out for how it looks
+
+
+def test_the_creative_picture_is_not_beyond_a_number_of_nats(searches, tmp_path):
+    nats = [[one.surprise for one in searches.pictures(run, [2, 3, 4])] for run in range(3)]
+    mean = float(searches.scene.typicality.surprise(searches.scene.plain).mean())
+    reach = max(run[2] for run in nats) - mean - 0.01  # one run is further out than that at its last step
+    study = searches.study(Checker(), last=4, reach=reach, outsiders=0, repeats=0)
+    chosen = [one.iteration for one in study if one.iteration not in (0, 6)]
+    expected = [max([step for step, one in zip((2, 3, 4), run, strict=True) if one <= mean + reach], default=2) for run in nats]
+    assert chosen == expected and min(chosen) < 4
+    assert [one.iteration for one in searches.study(Checker(), last=4, reach=None)[:9]] == [0, 4, 6] * 3
+    assert study.design["reach"] == reach and study.design["most nats"] == pytest.approx(mean + reach)
+    assert {"subject": "alien", "candidates": [2, 3, 4], "overshoot": 6, "pullback": False}.items() <= study.design.items()
+    folder = save_stimuli(study, tmp_path / "stimuli")
+    assert load_stimuli(folder).design == study.design == json.loads((folder / "key.json").read_text())["design"]
 
 
 def test_the_default_is_the_frozen_models_own(searches, stimuli):
@@ -160,6 +175,7 @@ def test_folders_that_are_not_whole_are_refused(stimuli, tmp_path):
         (make_stimuli, {"runs": 0}, "^runs: got 0"),
         (make_stimuli, {"runs": 1, "steps": 4, "last": 4, "every": 2}, "^last: got 4; give a step .* before the last, 4"),
         (make_stimuli, {"runs": 1, "steps": 4, "last": 1, "every": 2}, "^last: got 1"),
+        (make_stimuli, {"runs": 1, "steps": 4, "last": 2, "every": 2, "reach": 0}, "^reach: got 0; give nats above"),
         (make_stimuli, {"runs": 1, "steps": 4, "last": 2, "every": 2, "repeats": 4}, "^repeats: got 4; give .* from 0 to 3"),
         (make_stimuli, {"runs": 1, "steps": 4, "last": 2, "every": 2, "outsiders": -1}, "^outsiders: got -1"),
     ],

@@ -15,12 +15,15 @@ from creativelib.pullback import SumRule, YesNoChecker, answers_to, load_checker
 from creativelib.run import CreativeRun
 from creativelib.seeds import derive_seed
 from creativelib.spaces import make_space
-from creativelib.study.stimuli import Stimulus
+from creativelib.study.stimuli import Stimuli, Stimulus
 from creativelib.typicality import TypicalityModel
 
 OUTSIDERS = {"alien": "vehicle"}  # what is shown as an obvious non-member of a subject; an alien for all others
 PLAIN = 32  # pictures from which it is read what the checker says of plain ones
 RECOGNISED = 0.9  # share of plain pictures that count as recognised
+REACH = (
+    80.0  # nats above the mean of plain samples: hardly one of 2,000 of these is as far out, and the subject is mostly there
+)
 
 
 class _Scene:
@@ -80,7 +83,7 @@ class Searches:
         *,
         runs: int = 16,
         steps: int = 72,
-        every: int = 12,
+        every: int = 6,
         pullback: bool = False,
         n: int = 2000,
         dims: int = 50,
@@ -90,6 +93,7 @@ class Searches:
         runs, self.steps = whole_number("runs", runs, 1), whole_number("steps", steps, 1)
         whole_number("every", every, 1)
         self.scene, self.seed, self._taken = _Scene(generator, subject, n, dims, seed, progress), seed, {}
+        self.pullback = pullback
         self._runs = []
         for number in tqdm(range(runs), desc="runs", unit="run", leave=False, disable=not progress):
             run = self.scene.run(derive_seed(seed, "run", number), pullback, every).run(steps, progress=False)
@@ -110,18 +114,27 @@ class Searches:
                 self._taken[number, step] = one
         return [self._taken[number, step] for step in steps]
 
-    def accepted(self, checker: YesNoChecker, steps: Sequence[int]) -> list[int]:
-        """For each run the last of ``steps`` at which the checker still recognises the subject in the picture; else the first.
+    def limit(self, reach: float | None) -> float:
+        """Nats at ``reach`` above the mean of plain samples; without end for ``None``. Raises ValueError: not above 0."""
+        if reach is not None and not 0 < reach < math.inf:
+            raise ValueError(f"reach: got {reach!r}; give nats above the mean of plain samples, or None for no limit")
+        return math.inf if reach is None else float(self.scene.typicality.surprise(self.scene.plain).mean()) + reach
+
+    def accepted(self, checker: YesNoChecker, steps: Sequence[int], reach: float | None = None) -> list[int]:
+        """For each run the last of ``steps`` whose picture is not beyond ``limit(reach)`` and still shows the subject to the
+        checker; else the first: no run is left out for how it looks.
 
         Recognised is what the checker affirms as much as nine in ten plain pictures, or by its own threshold if that is less.
         """
+        most = self.limit(reach)
         ask, plain = self._asked(checker), self.scene.decode(self.scene.plain[:PLAIN])
         plain = answers_to(checker, plain, self.scene.subject)
         least = min(checker.threshold, float(torch.tensor(plain).quantile(1 - RECOGNISED)))
         found = []
         for number in range(len(self)):
-            later = (step for step in sorted(steps, reverse=True) if ask(self.pictures(number, [step])[0].image) >= least)
-            found.append(next(later, min(steps)))
+            one = {step: self.pictures(number, [step])[0] for step in steps}
+            near = (step for step in sorted(steps, reverse=True) if one[step].surprise <= most)
+            found.append(next((step for step in near if ask(one[step].image) >= least), min(steps)))
         return found
 
     def _asked(self, checker: YesNoChecker):
@@ -132,18 +145,21 @@ class Searches:
         checker: YesNoChecker | None = None,
         *,
         last: int = 48,
+        reach: float | None = REACH,
         repeats: int = 1,
         outsiders: int = 2,
         anchor: bool = False,
-    ) -> list[Stimulus]:
-        """Three pictures of each run, see ``make_stimuli``."""
+    ) -> Stimuli:
+        """Three pictures of each run, see ``make_stimuli``; ``design`` says by which rule."""
         first = [step for step in sorted(self._runs[0].snapshots) if 0 < step <= last]
         first = first[len(first) // 3 :]  # what hardly differs from the default is no candidate
         if not first or last >= self.steps:
             raise ValueError(f"last: got {last!r}; give a step at which pictures can be taken, before the last, {self.steps}")
-        accepted = self.accepted(checker or load_checker(device=self.scene.generator.device), first)
+        accepted = self.accepted(checker or load_checker(device=self.scene.generator.device), first, reach)
         images = [self.pictures(number, [0, step, self.steps]) for number, step in enumerate(accepted)]
-        return self._with_checks(images, repeats, outsiders, anchor)
+        most = None if reach is None else self.limit(reach)
+        design = {"candidates": first, "reach": reach, "most nats": most, "overshoot": self.steps}
+        return self._with_checks(images, repeats, outsiders, anchor, design)
 
     def trajectory(
         self,
@@ -153,16 +169,16 @@ class Searches:
         repeats: int = 0,
         outsiders: int = 0,
         anchor: bool = False,
-    ) -> list[Stimulus]:
+    ) -> Stimuli:
         """The design of Fig. 4: pictures of the first ``runs`` at each of ``iterations``, see ``trajectory_stimuli``."""
         known = set(self._runs[0].snapshots)
         if not iterations or not set(iterations) <= known:
             raise ValueError(f"iterations: got {list(iterations)}; pictures can be taken at {sorted(known)}")
         runs = len(self) if runs is None else whole_number("runs", runs, 1, len(self))
         images = [self.pictures(number, sorted(set(iterations))) for number in range(runs)]
-        return self._with_checks(images, repeats, outsiders, anchor)
+        return self._with_checks(images, repeats, outsiders, anchor, {"iterations": sorted(set(iterations))})
 
-    def _with_checks(self, runs: list[list[Stimulus]], repeats: int, outsiders: int, anchor: bool) -> list[Stimulus]:
+    def _with_checks(self, runs: list[list[Stimulus]], repeats: int, outsiders: int, anchor: bool, design: dict) -> Stimuli:
         whole_number("repeats", repeats, 0, min(len(run) for run in runs))
         whole_number("outsiders", outsiders, 0)
         source = random.Random(derive_seed(self.seed, "repeats"))
@@ -172,12 +188,13 @@ class Searches:
             for one in chosen
         ]
         anchors = [self.scene.anchor()] if anchor else []
-        return _once([*anchors, *(one for run in runs for one in run), *again, *self.scene.outsiders(outsiders)])
+        design = {"subject": self.scene.subject, "runs": len(runs), "seed": self.seed, "pullback": self.pullback} | design
+        return _once([*anchors, *(one for run in runs for one in run), *again, *self.scene.outsiders(outsiders)], design)
 
 
-def _once(stimuli: Iterable[Stimulus]) -> list[Stimulus]:
+def _once(stimuli: Iterable[Stimulus], design: dict | None = None) -> Stimuli:
     """Equal pictures once."""
-    return list({one.id: one for one in stimuli}.values())
+    return Stimuli({one.id: one for one in stimuli}.values(), design)
 
 
 def make_stimuli(
@@ -187,22 +204,26 @@ def make_stimuli(
     runs: int = 16,
     steps: int = 72,
     last: int = 48,
-    every: int = 12,
+    every: int = 6,
+    reach: float | None = REACH,
     checker: YesNoChecker | None = None,
     repeats: int = 1,
     outsiders: int = 2,
     anchor: bool = False,
     **options,
-) -> list[Stimulus]:
+) -> Stimuli:
     """The pictures of a study that can find a rise and a fall: three of each run, ``conditions`` says which is which.
 
-    The default, the last one up to step ``last`` in which the checker still recognises the subject, and the overshoot after
-    ``steps``. The paper's Fig. 4 has nine of each of five runs (``trajectory_stimuli``); most of those say nothing about the
-    rise, and five runs are too few to speak of others. Whoever rates sees whole runs (``orders``), default pictures like all
-    others.
+    The default; the creative one, which is the last up to step ``last`` and up to ``reach`` nats above what is plain in which
+    the checker still recognises the subject; and the overshoot after ``steps``. With a step alone the weights would decide how
+    far out the creative picture lies, and whether anything is left of the subject there. The paper's Fig. 4 has nine of each
+    of five runs (``trajectory_stimuli``); most of those say nothing about the rise, and five runs are too few to speak of
+    others. Whoever rates sees whole runs (``orders``), default pictures like all others.
 
     Args:
         runs, steps, every: see ``Searches``. checker: by default the shipped one.
+        reach: nats above the mean of plain samples, the most for a creative picture; ``None`` for no limit. ``design`` of what
+            is returned says it, and ``save_stimuli`` keeps it.
         repeats: how many pictures of each run can be shown twice. outsiders: pictures of something else, which deserve a 0.
         anchor: the paper's footnote 3: a default picture stands beside every other and *is* 1. The scale is then anchored to
             what it is to measure the rise from; off by default. options: ``pullback``, ``n``, ``dims``, ``seed``, ``progress``.
@@ -214,7 +235,7 @@ def make_stimuli(
         ValueError, RuntimeError: as ``Searches``.
     """
     searches = Searches(generator, subject, runs=runs, steps=steps, every=every, **options)
-    return searches.study(checker, last=last, repeats=repeats, outsiders=outsiders, anchor=anchor)
+    return searches.study(checker, last=last, reach=reach, repeats=repeats, outsiders=outsiders, anchor=anchor)
 
 
 def trajectory_stimuli(
@@ -227,7 +248,7 @@ def trajectory_stimuli(
     outsiders: int = 2,
     anchor: bool = False,
     **options,
-) -> list[Stimulus]:
+) -> Stimuli:
     """The pictures of Fig. 4: of a few runs, iteration by iteration. Arguments and errors as for ``make_stimuli``."""
     iterations = sorted({whole_number("iterations", step, 0) for step in iterations})
     if not iterations or not iterations[-1]:

@@ -8,7 +8,7 @@ import io
 import itertools
 import json
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -64,24 +64,32 @@ class Stimulus:
         return Image.open(io.BytesIO(self.png)).convert("RGB")
 
 
+class Stimuli(list):
+    """Stimuli, and ``design``: by which rule they were made (names and numbers), so that a study can say so afterwards."""
+
+    def __init__(self, stimuli: Iterable[Stimulus] = (), design: Mapping | None = None):
+        super().__init__(stimuli)
+        self.design = dict(design or {})
+
+
 def save_stimuli(stimuli: Sequence[Stimulus], folder: str | Path) -> Path:
     """Write ``pictures/`` and ``key.json``, last, so that a folder with that file is whole; returns the folder.
 
     ``pictures`` holds pixels under blinded ids: it is all that may be handed out. The key says which picture is of what kind,
-    run,
-    iteration and surprise: it stays with who makes the study.
+    run, iteration and surprise, and by which rule they were made: it stays with who makes the study.
     """
     folder = Path(folder).expanduser()
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
     for one in stimuli:
         (folder / "pictures" / f"{one.id}.png").write_bytes(one.png)
     partial = folder / "key.json.partial"
-    partial.write_text(json.dumps({"format": FORMAT, "stimuli": [one.facts for one in stimuli]}, indent=1))
+    facts = {"format": FORMAT, "design": getattr(stimuli, "design", {}), "stimuli": [one.facts for one in stimuli]}
+    partial.write_text(json.dumps(facts, indent=1))
     partial.replace(folder / "key.json")
     return folder
 
 
-def load_stimuli(folder: str | Path) -> list[Stimulus]:
+def load_stimuli(folder: str | Path) -> Stimuli:
     """What ``save_stimuli`` wrote.
 
     Raises:
@@ -99,7 +107,7 @@ def load_stimuli(folder: str | Path) -> list[Stimulus]:
         rows = None
     if rows is None:
         raise ValueError(f"folder: {path} is no list of stimuli ({FORMAT!r}); choose another folder")
-    result = []
+    result = Stimuli(design=facts.get("design"))
     for row in rows:
         png = folder / "pictures" / f"{row['id']}.png"
         if not png.is_file():

@@ -35,13 +35,22 @@ def erase(folder: Path, store: Store, words: Sequence[str]) -> list[Path]:
         if path.name == tidy.MANIFEST:
             _remove_export(path)
         elif beginning.startswith(SQLITE):
-            copy = Store(path)
-            transfer.take_in(copy.database, {WITHDRAWN: gone})
-            copy.close()
+            _mend(path, gone)
         elif REPORT in beginning or zipfile.is_zipfile(path) and _is_export(path):
             path.unlink()
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     return [path for path in files if any(word.encode() in path.read_bytes() for word in words)]
+
+
+def _mend(path: Path, gone: list) -> None:
+    try:
+        copy = Store(path)
+    except (ValueError, OSError):
+        return  # another program's, or broken
+    try:
+        transfer.take_in(copy.database, {WITHDRAWN: gone})
+    finally:
+        copy.close()
 
 
 def _remove_export(manifest: Path) -> None:
@@ -59,5 +68,8 @@ def _remove_export(manifest: Path) -> None:
 
 
 def _is_export(path: Path) -> bool:
-    with zipfile.ZipFile(path) as archive:
-        return tidy.BOOK in {Path(name).name for name in archive.namelist()}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return tidy.BOOK in {Path(name).name for name in archive.namelist()}
+    except zipfile.BadZipFile:
+        return False
