@@ -29,7 +29,7 @@ from creativelib.pullback import RULES as RULE_CLASSES
 from creativelib.pullback import YesNoChecker, load_checker
 from creativelib.run import CreativeRun
 from creativelib.run_files import remains
-from creativelib.run_folder import differences, find_run
+from creativelib.run_folder import describe_aims, differences, find_run
 from creativelib.seeds import derive_seed
 from creativelib.sources import find_source
 from creativelib.spaces import make_space
@@ -93,8 +93,10 @@ class Studio:
         if answered.rule == "alternating" and facts.get("default_rule") is not False and not chosen:
             answered = replace(answered, rule_number=None)  # the threshold that suits the model
         saved, said = answered.said(), asked.said()
-        keys = [key for key in said if not (resume and key == "target")] + ([] if resume else ["target"])
-        differing = differences({key: saved.get(key) for key in keys}, {key: said.get(key) for key in keys})
+        aims = describe_aims(facts)
+        keys = [key for key in said if key != "target"] + ([] if resume or aims else ["target"])
+        differing = [f"target is {aims}"] if aims and not resume else []
+        differing += differences({key: saved.get(key) for key in keys}, {key: said.get(key) for key in keys})
         if request.clusters or not resume:
             differing += _other_clusters(request.clusters, folder, facts["settings"].get("clusters", []))
         if facts["settings"]["model"] != self.source.name:

@@ -20,6 +20,7 @@ from creativelib.run_folder import (
     FORMAT,
     SOFT,
     History,
+    describe_aims,
     differences,
     find_run,
     hold,
@@ -32,6 +33,7 @@ from creativelib.search import Search
 from creativelib.snapshots import Snapshots
 from creativelib.sources import PUBLISHED
 from creativelib.spaces import LoRA, make_space
+from creativelib.storage import real_path
 from creativelib.typicality import TypicalityModel
 from creativelib.typicality_alternatives import load_typicality
 
@@ -245,6 +247,7 @@ class CreativeRun(Search):
             "superseded": sorted(self._superseded),
             "held_seed": self._held_seed,
             "default_rule": self.default_rule,
+            "aims": self.aims,
         }
 
     def export_lora(self, path: str | Path, step: int | None = None) -> Path:
@@ -266,9 +269,11 @@ class CreativeRun(Search):
         Raises:
             FileNotFoundError: nothing is saved there. ValueError: it was made with other settings, or a file is damaged.
         """
-        folder = Path(folder).expanduser().resolve()
+        folder = real_path(folder, "folder")
         tensors, facts = read_state(folder)
         self._require_settings(facts, folder)
+        if told := describe_aims(facts):
+            raise ValueError(f"folder: {folder} holds a run whose target is {told}; open it by CreativeRun.load")
         self._restore(tensors, facts, folder)
         return self
 
@@ -314,8 +319,8 @@ class CreativeRun(Search):
             self.history = self._history.read(facts["steps"])
             self.snapshots = Snapshots.open(folder / "snapshots", facts["steps"])
         self.stopped, self._accepted, self._held_seed = facts["stopped"], facts["accepted"], facts["held_seed"]
-        self._superseded = set(facts.get("superseded", []))
-        self._id, self._saved_step = facts.get("id", ""), self.steps
+        self.aims = [tuple(aim) for aim in facts.get("aims", self.aims)]
+        self._id, self._saved_step, self._superseded = facts.get("id", ""), self.steps, set(facts.get("superseded", []))
         self._mark = self._tried = _mark(facts)
 
     @classmethod
@@ -343,7 +348,7 @@ class CreativeRun(Search):
             FileNotFoundError: nothing is saved there. ValueError: the generator has other weights, or something else is not
                 what the run was made with; a file is damaged. OSError: the generator cannot be loaded.
         """
-        folder = Path(folder).expanduser().resolve()
+        folder = real_path(folder, "folder")
         tensors, facts = read_state(folder)
         saved = {"clusters": [], "space_options": {}, **facts["settings"]}
         if generator is None:

@@ -24,7 +24,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from creativelib.run_files import PLACES, STATE, interrupted, recover, remains
-from creativelib.storage import checked_path, clear_temporaries, read_facts, read_tensors, write_tensors
+from creativelib.storage import checked_path, clear_temporaries, read_facts, read_tensors, real_path, write_tensors
 
 LOCK = ".lock"
 KIND, FORMAT = "creative run", 2  # format 1: everything in run.safetensors
@@ -48,7 +48,7 @@ def hold(folder: str | Path) -> Iterator[Path]:
     Raises:
         ValueError: a name that is no text. FolderInUse: another process holds it. OSError: it cannot be written to.
     """
-    folder = checked_path(folder, "folder").resolve()
+    folder = real_path(folder, "folder")
     lock = FileLock(folder / LOCK, timeout=0, is_singleton=True)
     absent = [one for one in (folder, *folder.parents) if not one.exists()]  # the innermost first
     try:
@@ -203,6 +203,13 @@ def differences(found: dict, wanted: dict, older: bool = False, place: str = "")
         elif one != other:
             lines.append(f"{name} is {one!r}, not {other!r}")
     return lines
+
+
+def describe_aims(facts: dict) -> str:
+    """The targets of a saved run that was given others on its way, in words; ``""`` if it had the same all the time."""
+    first, *others = facts.get("aims") or [[0, None]]
+    told = "".join(f", {'none' if target is None else f'{target:g}'} from step {step} on" for step, target in others)
+    return told and f"{'none' if first[1] is None else f'{first[1]:g}'} at first{told}"
 
 
 # --- history ----------------------------------------------------------------------------------------------------------

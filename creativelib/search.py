@@ -74,6 +74,7 @@ class Search:
             over clusters (0.0 without), ``cluster_distance`` the Mahalanobis distance to each by name.
         snapshots: parameters by number of steps done; 0 is the start. There is one every ``snapshot_every`` steps, one of the
             last state that the checker accepted, and one where ``run`` ended.
+        aims: (step, target) by when each target was set; ``settings`` names the last, and a run of the last alone is another.
         stopped: why the run ended before its time: ``""``, ``"checker"`` (it said no), ``"target"``, ``"not finite"`` (a loss)
             or ``"no answer"`` (the checker's answer was no number: neither a yes nor a no; ``run`` asks again).
 
@@ -127,6 +128,7 @@ class Search:
         self.snapshots = Snapshots()
         self.snapshots.keep(0, space.state_dict())
         self.stopped = ""
+        self.aims = [(0, self.target)]
         self._accepted, self._held_seed = 0, None
         self._superseded: set[int] = set()  # snapshots that only the checker needed, and no more
         self._choices()  # whatever cannot be kept is refused now and not after the search
@@ -285,6 +287,7 @@ class Search:
     def aim(self, target: float | None) -> "Search":
         """Turn the dial: search on towards another surprise (nats; ``None``: without end), also when the last was reached."""
         self.target = None if target is None else finite_number("target", target)
+        self.aims = [aim for aim in self.aims if aim[0] < self.steps] + [(self.steps, self.target)]
         if self.stopped == "target":
             self.stopped = ""
         return self

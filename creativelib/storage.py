@@ -45,6 +45,8 @@ def checked_path(path: str | Path, name: str = "path") -> Path:
     Raises:
         ValueError: it is no text in UTF-8, as all that is kept in files is; or there is no such home. ``name`` is the argument.
     """
+    if path == "":  # to pathlib it is the working directory
+        raise ValueError(f"{name}: got ''; give a name, for example 'vehicle'")
     try:
         str(path).encode()
         return Path(path).expanduser()
@@ -52,6 +54,11 @@ def checked_path(path: str | Path, name: str = "path") -> Path:
         raise ValueError(f"{name}: got {str(path)!r}, which is not written in UTF-8; choose another name") from None
     except RuntimeError as error:  # ~somebody
         raise ValueError(f"{name}: got {str(path)!r}; there is no such home folder") from error
+
+
+def real_path(path: str | Path, name: str = "path") -> Path:
+    """``checked_path`` from the root on, with links followed; of a link that leads to itself, as far as that goes."""
+    return Path(os.path.realpath(checked_path(path, name)))
 
 
 def tensor_path(path: str | Path) -> Path:
@@ -115,7 +122,11 @@ def replace(path: Path, write: Callable[[Path], object]) -> None:
     clear_temporaries(path.parent, path.name)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # as the user wants new files; some writers make them for the user alone
         write(temporary)
+        with suppress(OSError):  # a file system without modes
+            temporary.chmod(mode)
         sync(temporary)
         os.replace(temporary, path)
         sync(path.parent)
@@ -224,7 +235,7 @@ def _read(path: str | Path, take: Callable[[safe_open], dict]) -> tuple[dict, di
     if not path.is_file():
         raise FileNotFoundError(f"path: there is no file {path}")
     try:
-        with safe_open(path, framework="pt") as file:
+        with open(path, "rb"), safe_open(path, framework="pt") as file:  # the latter does not say why it cannot read
             text, taken = (file.metadata() or {}).get(FACTS), take(file)
         facts = None if text is None else json.loads(text)
     except (SafetensorError, ValueError) as error:  # the latter: JSON

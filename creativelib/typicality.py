@@ -16,9 +16,13 @@ def checked_embeddings(embeddings: torch.Tensor, name: str = "embeddings") -> to
     """Rows to fit something to: (n, d) in float64 on the CPU, without gradient. ``name`` is what an error calls them.
 
     Raises:
-        ValueError: wrong shape, NaN or infinite values.
+        ValueError: no numbers, wrong shape, NaN or infinite values.
     """
-    embeddings = torch.as_tensor(embeddings).detach().cpu().double()
+    try:
+        embeddings = torch.as_tensor(embeddings).detach().cpu().double()
+    except (TypeError, ValueError, RuntimeError) as error:  # torch has one for each way to be wrong
+        kind = type(embeddings).__name__
+        raise ValueError(f"{name}: got {kind}; give numbers (n, d), for example samples.embeddings") from error
     if embeddings.ndim != 2:
         raise ValueError(f"{name}: got shape {tuple(embeddings.shape)}; give (n, d), one embedding a row")
     bad = int((~torch.isfinite(embeddings)).any(1).sum())

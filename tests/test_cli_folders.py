@@ -82,6 +82,19 @@ def test_resume_knows_what_it_was(arguments, out, vehicle_run, capsys):
     assert settings(out)["target"] == 1000 and find_run(out)["steps"] == 5
 
 
+def test_a_run_that_was_given_another_target_answers_to_neither(arguments, out, vehicle_run, capsys):
+    """It is neither the run without a target nor the run with it from its first step on."""
+    shutil.copytree(vehicle_run, out)
+    resume = ["create", "--resume", "--out", str(out), "--quiet", "--device", "cpu", "--steps", "3"]
+    assert cli.main([*resume, "--target", "1000"]) == 0
+    for original in (["vehicle"], ["vehicle", "--target", "1000"]):
+        assert cli.main([*arguments, *original]) == 2
+        error = capsys.readouterr().err
+        assert "holds another run: target is none at first, 1000 from step 2 on. To go on with that run: creativelib" in error
+    assert cli.main(resume[:-1] + ["4"]) == 0 and (settings(out)["target"], find_run(out)["steps"]) == (1000, 4)
+    assert find_run(out)["aims"] == [[0, None], [2, 1000.0]]
+
+
 def test_resume_of_nothing(out, capsys, miniature_folders):
     assert cli.main(["create", "--resume", "--out", str(out), "--model", str(miniature_folders["2.2"])]) == 2
     assert f"resume: there is no run in {out}; say what to create" in capsys.readouterr().err and not out.exists()

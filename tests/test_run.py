@@ -220,6 +220,16 @@ def test_a_dial_is_turned_on_and_a_run_that_ended_otherwise_stays_ended(make):
     assert run.aim(None).stopped == "checker"
 
 
+def test_a_run_knows_the_targets_that_it_had(make, tmp_path):
+    run = make(target=500).aim(1000).run(2, progress=False, folder=tmp_path)
+    assert run.aims == [(0, 1000.0)]  # before the first step it is as if it had been made so
+    assert make(target=1000).run(3, progress=False, folder=tmp_path).steps == 3
+    again = CreativeRun.load(tmp_path, generator=run.generator).aim(None).run(4, progress=False, folder=tmp_path)
+    assert again.aims == [(0, 1000.0), (3, None)] == CreativeRun.load(tmp_path, generator=run.generator).aims
+    with pytest.raises(ValueError, match="holds a run whose target is 1000 at first, none from step 3 on; open it by"):
+        make().run(5, progress=False, folder=tmp_path)
+
+
 def test_sampling_a_snapshot_leaves_the_search_where_it_is(make):
     run = make(snapshot_every=2).run(4, progress=False)
     before = run.space.state_dict()

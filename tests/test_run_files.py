@@ -238,7 +238,18 @@ def test_a_lock_that_went_while_it_was_waited_for_is_made_again(tmp_path):
         assert (folder / ".lock").exists()
 
 
-@pytest.mark.parametrize("name", ["caf\udce9", "~nobody-of-this-name/run"])
+def test_a_link_to_itself_is_no_folder(make, tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "link").symlink_to("deep/down")
+    with pytest.raises(OSError, match="^folder: cannot write to .*loop .*; choose another folder"):
+        make().run(1, progress=False, folder=tmp_path / "loop")
+    with pytest.raises(FileNotFoundError, match="no run is saved in"):
+        CreativeRun.load(tmp_path / "loop")
+    make().run(1, progress=False, folder=tmp_path / "link")
+    assert find_run(tmp_path / "deep" / "down")["steps"] == 1
+
+
+@pytest.mark.parametrize("name", ["", "caf\udce9", "~nobody-of-this-name/run"])
 def test_a_folder_whose_name_cannot_be_kept_is_refused_before_the_search(make, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     run = make()

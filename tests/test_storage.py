@@ -146,3 +146,24 @@ def test_a_name_that_is_none_is_refused(tmp_path, monkeypatch, name):
         with pytest.raises(ValueError, match="^path: got '"):
             call()
     assert not list(tmp_path.iterdir())
+
+
+def test_files_are_for_those_that_the_user_wants(tmp_path):
+    """safetensors makes them for the user alone: a folder that a class shares was of no use to the others."""
+    before = os.umask(0o027)
+    try:
+        path = storage.write_tensors(tmp_path / "thing", {"a": torch.ones(1)}, {})
+    finally:
+        os.umask(before)
+    assert [file.stat().st_mode & 0o777 for file in (path, path.with_suffix(".json"))] == [0o640, 0o640]
+
+
+def test_a_file_that_may_not_be_read_is_told_as_one(tmp_path, monkeypatch):
+    path = storage.write_tensors(tmp_path / "thing", {"a": torch.ones(1)}, {})
+
+    def closed(*given):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(storage, "open", closed, raising=False)  # root may read everything
+    with pytest.raises(OSError, match=f"^path: {path} cannot be read .Permission denied.$"):
+        storage.read_tensors(path)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy.stats import chi2, multivariate_normal
 from sklearn.decomposition import PCA
 
+from creativelib.prior_sampling import PriorSamples
 from creativelib.storage import read_tensors, write_tensors
 from creativelib.typicality import TypicalityModel, checked_embeddings
 
@@ -201,3 +202,9 @@ def test_dims_of_numpy_and_the_fit_through_the_covariance():
         assert type(fast.dims) is int
     with pytest.raises(ValueError, match=r"^dims: got 99; give a whole number from 1 to 12 \(the width of an embedding\)"):
         TypicalityModel.fit(cloud(), dims=99)
+
+
+@pytest.mark.parametrize("given", [PriorSamples(torch.zeros(2, 2)), None, "many", [[1, "a"]], [[1.0], [1.0, 2.0]]])
+def test_what_is_no_embeddings_is_told_in_one_line(given):
+    with pytest.raises(ValueError, match=r"^embeddings: got \w+; give numbers \(n, d\), for example samples.embeddings$"):
+        TypicalityModel.fit(given)

@@ -1,0 +1,26 @@
+"""How the package hangs together: nothing knows what is built on it, not even for a type."""
+
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[1] / "creativelib"
+
+
+def test_no_module_imports_in_a_circle():
+    """Imports within functions count too; a circle raises CycleError, which names it."""
+    paths = {
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in PACKAGE.rglob("*.py")
+    }
+    imports = {name: set() for name in paths}
+    for name, path in paths.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imports[name] |= {one.name for one in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:  # a module's name, or a module of a package
+                whole = {f"{node.module}.{one.name}" for one in node.names}
+                imports[name] |= whole & paths.keys() or {node.module}
+    assert len(paths) > 50 and "creativelib.directions" not in imports["creativelib.typicality"]
+    order = list(TopologicalSorter({name: found & paths.keys() - {name} for name, found in imports.items()}).static_order())
+    assert order.index("creativelib.directions") < order.index("creativelib.run")
