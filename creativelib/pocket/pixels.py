@@ -16,7 +16,7 @@ from creativelib.pocket import corpus, teachers, training
 from creativelib.pocket.autoencoder import CROP, decode, reconstruction_loss, to_tensor, worth_seeing
 from creativelib.pocket.worlds import Worlds
 
-CRITIC_WEIGHT = 0.1  # of the critic's word beside the reconstruction
+CRITIC_WEIGHT = 0.25  # of the critic's word beside the reconstruction
 PAPER_WEIGHT = 2.0  # of white paper: a critic alone leaves a faint grey grain on it
 PAPER = 0.92  # from here on, of -1 to 1, a colour is paper
 
