@@ -32,7 +32,7 @@ from creativelib.storage import data_folder
 
 FAR = (150.0, 225.0, 300.0)  # nats above plain
 RUNS, NOISE_SEEDS, STEPS = 1, 16, 600  # of each subject; steps at most
-KEPT = 20  # pictures of each subject at most, evenly over runs and distances
+KEPT = 10  # pictures of each subject at most, evenly over runs and distances
 FOLDER = data_folder() / "dissolved"
 
 
