@@ -67,6 +67,7 @@ class Rater:
         return f"{(self.stage.locator('img').evaluate(PIXEL) - 20) // 20:012x}"
 
     def press(self, key):
+        self.stage.locator("img").evaluate("image => image.decode()")  # a busy machine shows the picture later than the count
         self.page.wait_for_timeout(GLANCE)
         self.page.keyboard.press(key)
 
