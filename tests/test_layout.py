@@ -4,6 +4,7 @@ import ast
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+LONGEST = 400  # lines: a file of more holds more than one concept
 PACKAGE = Path(__file__).resolve().parents[1] / "creativelib"
 
 
@@ -24,3 +25,8 @@ def test_no_module_imports_in_a_circle():
     assert len(paths) > 50 and "creativelib.directions" not in imports["creativelib.typicality"]
     order = list(TopologicalSorter({name: found & paths.keys() - {name} for name, found in imports.items()}).static_order())
     assert order.index("creativelib.directions") < order.index("creativelib.run")
+
+
+def test_no_module_holds_more_than_one_can_keep_in_mind():
+    lengths = {path.relative_to(PACKAGE).as_posix(): len(path.read_text("utf-8").splitlines()) for path in PACKAGE.rglob("*.py")}
+    assert {name: length for name, length in lengths.items() if length > LONGEST} == {}

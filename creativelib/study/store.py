@@ -15,18 +15,7 @@ from creativelib.study.codes import canonical
 from creativelib.study.database import Database
 from creativelib.study.merging import TakenIn, bury, hashed
 from creativelib.study.schema import (
-    CHOICES,
-    CONSENTS,
-    CREATIVE,
-    RATERS,
-    RATINGS,
-    SESSIONS,
-    STIMULI,
-    WITHDRAWN,
-    checked_stimulus,
-    look,
-    order_of,
-    rating_value,
+    CHOICES, CONSENTS, CREATIVE, RATERS, RATINGS, SESSIONS, STIMULI, WITHDRAWN, checked_stimulus, look, order_of, rating_value,
 )  # fmt: skip
 
 
