@@ -79,3 +79,15 @@ def _frame(database: Database, query: sa.Select) -> pd.DataFrame:
     with database.reading() as connection:
         result = connection.execute(query)
         return pd.DataFrame(result.all(), columns=list(result.keys()))
+
+
+def rater(connection: sa.Connection, code: str) -> str:
+    """The id of the rater with this code.
+
+    Raises:
+        ValueError: there is none.
+    """
+    found = connection.execute(sa.select(RATERS.c.id).where(RATERS.c.code == code)).scalar()
+    if found is None:
+        raise ValueError(f"code: there is no rater {code!r}")
+    return found

@@ -15,7 +15,18 @@ from creativelib.study.codes import canonical
 from creativelib.study.database import Database
 from creativelib.study.merging import TakenIn, bury, hashed
 from creativelib.study.schema import (
-    CHOICES, CONSENTS, CREATIVE, RATERS, RATINGS, SESSIONS, STIMULI, WITHDRAWN, checked_stimulus, look, order_of, rating_value,
+    CHOICES,
+    CONSENTS,
+    CREATIVE,
+    RATERS,
+    RATINGS,
+    SESSIONS,
+    STIMULI,
+    WITHDRAWN,
+    checked_stimulus,
+    look,
+    order_of,
+    rating_value,
 )  # fmt: skip
 
 
@@ -132,7 +143,7 @@ class Store:
         bring them back, for a hash of their (random) id stays. Raises ValueError for an unknown code.
         """
         with self.database.writing() as connection:
-            rater = _rater(connection, canonical(code))
+            rater = reading.rater(connection, canonical(code))
             bury(connection, rater, None)
         self.database.forget()
 
@@ -141,7 +152,7 @@ class Store:
         new = canonical(new)
         try:
             with self.database.writing() as connection:
-                rater = _rater(connection, canonical(code))
+                rater = reading.rater(connection, canonical(code))
                 connection.execute(RATERS.update().where(RATERS.c.id == rater).values(code=new))
         except sa.exc.IntegrityError:
             raise ValueError(f"new: {new!r} is another rater's code; to join two of one person use unite") from None
@@ -154,7 +165,7 @@ class Store:
             ValueError: an unknown code, or one with itself.
         """
         with self.database.writing() as connection:
-            keep, gone = (_rater(connection, canonical(one)) for one in (code, other))
+            keep, gone = (reading.rater(connection, canonical(one)) for one in (code, other))
             if keep == gone:
                 raise ValueError(f"other: {other!r} is the same rater as {code!r}; give two")
             connection.execute(SESSIONS.update().where(SESSIONS.c.rater == gone).values(rater=keep))
@@ -382,10 +393,3 @@ class Store:
             FileNotFoundError: no such file. ValueError: no store of ratings, or in conflict with what is here.
         """
         return transfer.take_in(self.database, transfer.rows_of_other(other))
-
-
-def _rater(connection: sa.Connection, code: str) -> str:
-    found = connection.execute(sa.select(RATERS.c.id).where(RATERS.c.code == code)).scalar()
-    if found is None:
-        raise ValueError(f"code: there is no rater {code!r}")
-    return found
