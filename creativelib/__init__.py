@@ -14,7 +14,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 _HOMES = {  # what a script of ten lines needs, in the order in which it needs it
     "check_environment": "creativelib.environment",
     "load_generator": "creativelib.generator",
-    "positive_prompt": "creativelib.generator",
+    "load_one_step": "creativelib.frameworks.loading",
+    "positive_prompt": "creativelib.text",
     "sample_prior": "creativelib.prior_sampling",
     "TypicalityModel": "creativelib.typicality",
     "make_space": "creativelib.spaces",

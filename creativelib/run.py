@@ -12,9 +12,10 @@ from tqdm.auto import tqdm
 
 from creativelib.arguments import whole_number
 from creativelib.directions import NegativeCluster
-from creativelib.generator import Generator, load_generator
+from creativelib.generator import Generator
 from creativelib.loading import disk_is_full
 from creativelib.pullback import RULES, Rule, YesNoChecker
+from creativelib.reopening import generator_of
 from creativelib.run_files import STATE, replacing
 from creativelib.run_folder import (
     FORMAT,
@@ -31,7 +32,6 @@ from creativelib.run_folder import (
 )
 from creativelib.search import Search
 from creativelib.snapshots import Snapshots
-from creativelib.sources import PUBLISHED
 from creativelib.spaces import LoRA, make_space
 from creativelib.storage import real_path
 from creativelib.typicality import TypicalityModel
@@ -352,11 +352,7 @@ class CreativeRun(Search):
         tensors, facts = read_state(folder)
         saved = {"clusters": [], "space_options": {}, **facts["settings"]}
         if generator is None:
-            pinned = [part.partition(":")[2] for part in saved.get("weights", {}).values()]
-            name = facts.get("origin", saved["model"])
-            revisions = tuple(pinned) if name in PUBLISHED and pinned else None
-            switches = {"anchor": saved.get("anchor"), "decoder_prompt": saved.get("decoder", {}).get("prompt")}
-            generator = load_generator(name, device=device, revisions=revisions, **switches)
+            generator = generator_of(facts, device)
         if other := differences(saved.get("weights", {}), generator.weights, older="weights" not in saved):
             raise ValueError(f"generator: the run in {folder} was made with other weights: {'; '.join(other)}; give it those")
         if typicality is None:

@@ -215,7 +215,8 @@ class Search:
             raise RuntimeError(f"step: the run has ended ({self.stopped}); make a new one, or aim(target) at another surprise")
         began, number, held = time.perf_counter(), self.steps, self._held_seed is not None
         noise_seed = self._held_seed if held else derive_seed(self.seed, "step", number)
-        with threads_for_one(self.generator.prior):
+        # the space stands to the end of the backward pass, which may compute parts of the forward pass again
+        with threads_for_one(self.generator.adapted), self.space:
             embedding = self.space.sample([noise_seed], **self.sampling)  # (1, d)
             log_prob = self.typicality.log_prob(embedding)
             anchor = anchor_loss(embedding, self.text_embedding)

@@ -28,7 +28,7 @@ class ConceptualSpace:
     ``condition`` (what the prior is told).
 
     Args:
-        generator: frozen; it is not changed outside the ``with`` block.
+        generator: frozen; it is not changed outside the ``with`` block. Also what stands in for one, see ``frameworks``.
         subject: the words of the subject, e.g. ``"vehicle"``.
         seed: of random initial values, where there are any.
     """

@@ -4,10 +4,12 @@ raises where tensors of two devices meet.
 
 import pytest
 import torch
+from miniature_one_step import build_one_step_folder
 from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from creativelib.frameworks.loading import load_one_step
 from creativelib.full_size import FAMILIES, FullSize
 from creativelib.generator import load_generator, positive_prompt
 from creativelib.losses import anchor_loss, creative_loss
@@ -86,6 +88,17 @@ def test_a_step_of_each_space(name, away, generator):
         typicality.residual_energy(embedding.detach())
     assert all(parameter.grad.is_meta for parameter in space.parameters() if parameter.grad is not None)
     assert any(parameter.grad is not None for parameter in space.parameters())
+
+
+def test_a_step_of_a_one_step_model(tmp_path, monkeypatch):
+    monkeypatch.setattr("creativelib.frameworks.loading.find_device", torch.device)
+    model = load_one_step(build_one_step_folder(tmp_path), device=META)
+    space = make_space("lora", model, "vehicle")
+    with OneDevice():
+        embedding = space.sample([1, 2])
+        (embedding.sum() + anchor_loss(embedding, model.text_embedding(PROMPT))).backward()
+        assert model.encode_images([Image.new("RGB", (40, 32))]).is_meta
+    assert all(parameter.grad.is_meta for parameter in space.parameters())
 
 
 def test_pictures_are_read(away):
