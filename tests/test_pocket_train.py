@@ -3,8 +3,10 @@
 import json
 
 import numpy as np
+import pytest
 import torch
 
+from creativelib.frameworks import pocket as one_step
 from creativelib.generator import load_generator
 from creativelib.pocket import taxonomy, train
 from creativelib.prior_sampling import sample_prior
@@ -52,5 +54,14 @@ def test_every_stage_runs_and_the_export_draws(tmp_path, monkeypatch):
     assert [picture.size for picture in pictures] == [(128, 128)] * 2 and torch.isfinite(embeddings).all()
     verdict = load_checker(out / "checker", device="cpu").check(pictures[0], "chair")
     assert 0 <= verdict.probability <= 1
+    pipeline, eyes = one_step.assemble(out, tmp_path / "out-one-step")
+    picture = pipeline("a chair", num_inference_steps=1, guidance_scale=0, eta=1.0, generator=torch.Generator().manual_seed(1))
+    assert picture.images[0].size == (128, 128)
+    facts = json.loads((tmp_path / "out-one-step/one_step.json").read_text())
+    assert (facts["pairs"], facts["steps"]) == (4, 2) and set(facts["measured"]["judge"]) == set(taxonomy.SUBJECTS)
+    facts["learned_from"]["text"] = "0"  # trained with another one
+    (tmp_path / "out-one-step/one_step.json").write_text(json.dumps(facts))
+    with pytest.raises(OSError, match="one-step was trained with another prior/text_encoder than .*out has; run the stage"):
+        one_step.assemble(out, tmp_path / "out-one-step")
     steps = json.loads((out / "training.json").read_text())["steps"]
     assert set(steps) == {path.stem for path in (out / "logs").glob("*.csv")} and "a-stage-that-is-no-more" not in steps

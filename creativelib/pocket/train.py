@@ -2,7 +2,8 @@
 
 Stages, each resumable on its own: autoencoder, space, text-encoder, image-encoder, prior, decoder, pixels (the decoding half of
 the autoencoder once more), checker, judge; then ``export`` writes the folders that diffusers and transformers load, in half
-precision. The same code runs on a CPU and on a GPU; ``--budget`` chooses how many steps each stage takes.
+precision, and ``one-step`` teaches a one-step model by what was written and puts it beside. The same code runs on a CPU and on
+a GPU; ``--budget`` chooses how many steps each stage takes.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from creativelib.pocket import (
     corpus,
     decoder,
     judge,
+    one_step,
     pixels,
     possible,
     prior,
@@ -35,24 +37,27 @@ from creativelib.pocket import (
 )  # fmt: skip
 
 # Steps of each stage. "cpu": what the shipped weights took on two cores (the decoder saw as many pictures in four runs);
-# "gpu": a guess at half an hour on one recent GPU, not yet tried; "test": seconds.
+# "one-step" is planned for three hours on one core. "gpu": a guess at half an hour on a GPU, not yet tried; "test": seconds.
 BUDGETS = {
     "cpu": {
         "autoencoder": 8600, "space": 2000, "text": 1800, "image": 9000, "prior": 16000, "decoder": 60500, "pixels": 12000,
         "checker-eyes": 1200, "checker": 2800, "possible": 34000, "possible-held-out": 2000, "drawn": 6000, "dissolved": 4000,
+        "one-step-pairs": 20000, "one-step": 14000,
     },
     "gpu": {
         "autoencoder": 30000, "space": 3000, "text": 6000, "image": 30000, "prior": 40000, "decoder": 120000, "pixels": 60000,
         "checker-eyes": 8000, "checker": 8000, "possible": 200000, "possible-held-out": 4000, "drawn": 20000, "dissolved": 4000,
+        "one-step-pairs": 200000, "one-step": 100000,
     },
     "test": {
         "autoencoder": 2, "space": 2, "text": 2, "image": 2, "prior": 2, "decoder": 2, "pixels": 2,
         "checker-eyes": 2, "checker": 2, "possible": 8, "possible-held-out": 4, "drawn": 8, "dissolved": 8,
+        "one-step-pairs": 8, "one-step": 2,
     },
 }  # fmt: skip
 STAGES = (
     "possible", "autoencoder", "space", "text-encoder", "image-encoder", "prior", "decoder", "pixels", "checker", "judge",
-    "export",
+    "export", "one-step",
 )  # fmt: skip
 PARTS = {  # where each part lies in a shipped model
     "movq": "decoder/movq", "movq-drawing": "decoder/movq", "unet": "decoder/unet", "prior": "prior/prior",
@@ -303,6 +308,12 @@ class Training:
         history = self.work / "history.txt"  # written by hand when a stage was not trained by one run of this command
         provenance["history"] = history.read_text().strip() if history.exists() else ""
         export(self.work, self.out, provenance, self.warm)
+
+    def one_step(self) -> None:
+        records = training.training_split(self.records)[1]
+        out = self.out.with_name(f"{self.out.name}-one-step")
+        pairs, steps = self.budget["one-step-pairs"], self.budget["one-step"]
+        one_step.distil(self.out, records, self.work, out, pairs, steps, self.device, self.seed)
 
 
 def steps_done(work: Path) -> dict[str, int]:
