@@ -310,7 +310,7 @@ def test_dissolved_is_what_the_judge_refuses(corpus_folder, tmp_path):
     ]  # fmt: skip
 
 
-def test_the_set_comes_back_from_its_files_pixel_by_pixel(corpus_folder, tmp_path):
+def test_the_set_comes_back_from_its_files(corpus_folder, tmp_path):
     one = of(corpus_folder, tmp_path)
     one.__dict__["judge"] = ColourJudge()
     for noun, count in (("vehicle", 30), ("fruit", 3)):
@@ -319,8 +319,11 @@ def test_the_set_comes_back_from_its_files_pixel_by_pixel(corpus_folder, tmp_pat
     about = dissolved.make(one, tmp_path / "set")
     shown = dissolved.load(tmp_path / "set")
     assert {noun: len(pictures) for noun, pictures in shown.items()} == {"vehicle": dissolved.KEPT, "fruit": 4}  # no blue fruit
-    assert np.array_equal(shown["fruit"][:3], np.stack([strokes(i) for i in range(3)]))
-    assert np.array_equal(shown["vehicle"][[0, -1]], np.stack([strokes(0), strokes(29)]))  # evenly over all of them
+    far = {"fruit": (shown["fruit"][:3], range(3)), "vehicle": (shown["vehicle"][[0, -1]], (0, 29))}  # evenly over all of them
+    for pictures, numbers in far.values():
+        for found, number in zip(pictures, numbers, strict=True):
+            apart = [np.abs(found.astype(int) - strokes(other)).mean() for other in range(5)]  # there are five
+            assert np.argmin(apart) == number % 5 and min(apart) < 4  # the file is small, and not quite lossless
     assert about["subjects"]["vehicle"]["dissolved"] == 30 and about["subjects"]["vehicle"]["far"] == 31
     with pytest.raises(FileNotFoundError, match="no set of dissolved pictures"):
         dissolved.load(tmp_path)
