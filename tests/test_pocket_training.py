@@ -154,6 +154,16 @@ def test_a_critic_tells_sharp_from_smeared_and_the_decoding_half_feels_it():
     assert made.grad.abs().sum() > 0
 
 
+def test_a_log_keeps_its_columns_when_a_stage_has_another_figure(tmp_path):
+    log = tmp_path / "stage.csv"
+    training.write_line(log, {"step": 100, "loss": 0.5})
+    training.write_line(log, {"step": 200, "loss": 0.4})
+    assert log.read_text() == "step,loss\n100,0.5\n200,0.4\n"
+    training.write_line(log, {"step": 300, "loss": 0.3, "paper": 0.01})
+    training.write_line(log, {"step": 400, "loss": 0.2, "paper": 0.02})
+    assert log.read_text() == "step,loss,paper\n100,0.5,\n200,0.4,\n300,0.3,0.01\n400,0.2,0.02\n"
+
+
 def test_group_norms_read_float32_only_while_training():
     norm = nn.GroupNorm(1, 4)
     half = torch.randn(2, 4, 3).bfloat16()

@@ -1,5 +1,6 @@
 """The one training loop of all stages: resumable, seeded, with an exponential moving average and a progress bar."""
 
+import csv
 import math
 import os
 import time
@@ -51,6 +52,25 @@ def learning_rate(step: int, steps: int, peak: float, warmup: int = 200) -> floa
         return peak * (step + 1) / warmup
     progress = min(1.0, (step - warmup) / max(1, steps - warmup))
     return peak * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def write_line(log: Path, line: dict) -> None:
+    """Append to a CSV file; where an earlier version of the stage had other figures, each keeps a column."""
+    rows = []
+    if log.exists():
+        with log.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+    if rows and list(rows[0]) == list(line):
+        with log.open("a", newline="") as file:
+            csv.DictWriter(file, list(line), lineterminator="\n").writerow(line)
+        return
+    columns = [*line, *(name for name in (rows[0] if rows else ()) if name not in line)]
+    partial = log.with_suffix(".partial")
+    with partial.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows([*rows, line])
+    os.replace(partial, log)
 
 
 def train(
@@ -123,10 +143,7 @@ def train(
             line = {"step": step + 1, "seconds": round(time.monotonic() - begun, 1)} | {
                 k: round(v, 5) for k, v in running.items()
             }
-            if not log.exists():
-                log.write_text(",".join(line) + "\n")
-            with log.open("a") as file:
-                file.write(",".join(str(value) for value in line.values()) + "\n")
+            write_line(log, line)
         if time.monotonic() - saved > checkpoint_seconds:
             save(step + 1)
             saved = time.monotonic()
