@@ -1,14 +1,18 @@
 """The committed notebooks: executed, light, without widget state; and the checker of their outputs can go red."""
 
+import base64
 import copy
+import io
 import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 import run_notebooks
 from bs4 import BeautifulSoup
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -33,6 +37,20 @@ def test_notebook_is_executed_light_and_without_widget_state(path):
     assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
     stubs, solutions = (sum(tag in cell.metadata.get("tags", []) for cell in code) for tag in ("exercise", "solution"))
     assert stubs == solutions >= 1
+
+
+def test_pictures_get_smaller_and_keep_every_colour():
+    drawn = np.random.default_rng(0).integers(0, 4, (40, 60, 4), dtype=np.uint8) * 80
+    for alpha in (255, drawn[..., 3]):  # opaque; some of it is seen through
+        drawn[..., 3] = alpha
+        file = io.BytesIO()
+        Image.fromarray(drawn).save(file, "PNG", compress_level=0)
+        output = nbformat.v4.new_output("display_data", {"image/png": base64.b64encode(file.getvalue()).decode()})
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=[output])])
+        run_notebooks.compact(notebook)
+        (small,) = run_notebooks.figures(notebook)
+        assert len(small) < len(file.getvalue()) / 2
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(small)).convert("RGBA")), drawn)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
