@@ -16,7 +16,9 @@ LAB ?=
 SIZE ?= pocket
 # PyTorch's threads shall wait without spinning: see creativelib/__init__.py
 OMP_WAIT_POLICY ?= passive
-export PYTHON_CHOSEN TORCH TORCH_INDEX_URL OMP_WAIT_POLICY
+# Python shall keep what it compiles, also where a container switched that off: each start would take ten seconds more.
+PYTHONDONTWRITEBYTECODE :=
+export PYTHON_CHOSEN TORCH TORCH_INDEX_URL OMP_WAIT_POLICY PYTHONDONTWRITEBYTECODE
 
 RUN := .venv/bin/python
 # Unit tests and notebooks in one pool: a file or a notebook at a time on each core, the long ones first (tests/conftest.py),

@@ -183,6 +183,15 @@ def test_the_path_of_the_interpreter_may_have_spaces(tmp_path, given, monkeypatc
     assert make(tmp_path, "setup", f"PYTHON={path}") == f"took tools/setup, chosen: {path}\n"
 
 
+def test_what_python_compiles_is_kept_also_where_a_container_says_otherwise(tmp_path, monkeypatch):
+    """Without it every process of the pool, and every kernel, compiles PyTorch and diffusers anew: ten seconds each."""
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    python = tmp_path / "python3"
+    python.write_text('#!/bin/sh\necho "told: ${PYTHONDONTWRITEBYTECODE:-nothing}"\n')
+    python.chmod(0o755)
+    assert make(tmp_path, "setup", f"PYTHON={python}") == "told: nothing\n"
+
+
 def test_line_endings_stay_whatever_git_is_told(tmp_path):
     """As Git for Windows checks out, which the Linux within Windows then sees."""
     here, there = tmp_path / "here", tmp_path / "there"
