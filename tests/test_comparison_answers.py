@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from creativelib.comparison.answers import answer, in_words, interval, matrix, resampled_means, summary, worth
+from creativelib.comparison.answers import answer, estimate, in_words, interval, matrix, p_value, summary, worth
 from creativelib.comparison.plan import Hypothesis
 
 
@@ -30,19 +30,44 @@ def hypothesis(says="more", **options):
 def test_the_interval_counts_subjects_as_well_as_seeds():
     by_subject = np.repeat([[0.0], [1.0], [2.0], [3.0]], 30, axis=1)  # seeds change nothing, subjects all
     mean, low, high = interval(by_subject)
-    assert mean == 1.5 and high - low > 1.5
-    assert resampled_means(by_subject.T).std() == pytest.approx(resampled_means(by_subject).std(), rel=0.1)
+    # four numbers 0 to 3: standard error sqrt(5 / 3) / 2, and 97.5 % of Student's t with 3 degrees of freedom is 3.182
+    assert mean == 1.5 and [low, high] == pytest.approx([1.5 - 3.182 * 0.6455, 1.5 + 3.182 * 0.6455], abs=1e-3)
+    assert estimate(by_subject.T) == pytest.approx(estimate(by_subject))
     assert interval(np.ones((3, 4))) == (1, 1, 1)
     assert interval(np.array([[1.0, np.nan], [1.0, 1.0]])) == (1, 1, 1)
 
 
-def test_the_interval_covers_as_often_as_it_says():
-    source, hits = np.random.default_rng(0), 0
-    for number in range(200):
-        values = source.normal(size=(8, 1)) + source.normal(size=(1, 10)) + source.normal(size=(8, 10))
-        means = resampled_means(values, resamples=400, seed=number)
-        hits += np.quantile(means, 0.025) <= 0 <= np.quantile(means, 0.975)
-    assert 0.87 <= hits / 200 <= 1
+def test_the_error_of_both_by_hand():
+    # means of subjects 1, 3, of seeds 1, 3: mean squares 4 and 4, and 0 of the rest; (4 + 4 - 0) / 4 cells, 64 / (16 + 16)
+    assert estimate(np.array([[0.0, 2.0], [2.0, 4.0]])) == pytest.approx((2, 2**0.5, 2))
+    # a line of seeds: the usual standard error
+    assert estimate(np.array([[1.0, 2.0, 3.0]])) == pytest.approx((2, 3**-0.5, 2))
+    some = np.array([[0.0, 2.0, np.nan], [2.0, 4.0, np.nan], [np.nan, np.nan, np.nan]])  # what is missing counts for nothing
+    assert estimate(some) == pytest.approx((2, 2**0.5, 2))
+
+
+SPREADS = {"subjects": (1, 0.1, 0.3), "seeds": (0.1, 1, 0.3), "both": (1, 1, 1), "cells": (0, 0, 1)}
+
+
+@pytest.mark.parametrize("spread", SPREADS)
+def test_the_interval_covers_as_often_as_it_says(spread):
+    """Of the grid of the comparison, whatever differs most in it: subjects, seeds, or single cells."""
+    (subject, seed, cell), source, trials = SPREADS[spread], np.random.default_rng(0), 600
+    hits = alarms = 0
+    for _ in range(trials):
+        values = subject * source.normal(size=(7, 1)) + seed * source.normal(size=(1, 5)) + cell * source.normal(size=(7, 5))
+        _, low, high = interval(values)
+        hits, alarms = hits + (low <= 0 <= high), alarms + (p_value(values) < 0.01)
+    assert 0.93 <= hits / trials <= 1 and alarms / trials <= 0.025
+
+
+def test_one_cell_proves_nothing_and_a_few_equal_ones_little():
+    assert p_value(np.array([[0.75]])) == 1 and np.isnan(interval(np.array([[0.75]]))[1:]).all()
+    assert p_value(np.full((2, 2), 0.25)) == 0.125 and p_value(np.full((7, 5), 0.25)) < 1e-9
+    assert p_value(np.zeros((7, 5))) == 1
+    result = answer(frame(2.0, subjects=1, seeds=1), [hypothesis("more")])
+    assert result["verdict"].item() == "undecided"
+    assert "one cell, which has no interval" in in_words(result.to_dict("records")[0])
 
 
 def test_verdicts():
@@ -76,6 +101,12 @@ def test_a_summary_has_an_interval_for_each_method():
     assert (table["novelty_low"] < table["novelty"]).all() and table.loc["creative", "novelty_low"] > table.loc[
         "plain", "novelty_high"
     ]
+
+
+def test_the_interval_of_a_share_ends_where_shares_do():
+    shares = frame(0.0).assign(judge=lambda rows: np.where(rows["seed"] == 3, 0.75, 1.0))
+    table = summary(shares, ["judge"])
+    assert (table["judge_high"] == 1).all() and (table["judge_low"] < table["judge"]).all() and (table["judge"] < 1).all()
 
 
 def test_an_answer_is_said_in_words():

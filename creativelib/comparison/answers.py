@@ -1,14 +1,15 @@
-"""Answers: intervals by a bootstrap over subjects and over seeds, Holm's correction over all that was asked."""
+"""Answers: intervals for other subjects and other seeds, Holm's correction over all that was asked."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t as student
 from statsmodels.stats.multitest import multipletests
 
-from creativelib.comparison.plan import Hypothesis
+from creativelib.comparison.plan import SHARES, Hypothesis
 
-RESAMPLES = 10_000
 LEVEL = 0.05
 
 
@@ -18,36 +19,78 @@ def matrix(frame: pd.DataFrame, method: str, budget: int, measure: str) -> pd.Da
     return chosen.pivot_table(index="subject", columns="seed", values=measure, dropna=False)
 
 
-def resampled_means(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """Means of (subjects, seeds) under resampling of both, with replacement and apart from each other, (resamples,).
+class Estimate(NamedTuple):
+    """A mean, its standard error, and the degrees of freedom of that; the latter two are NaN for a single number."""
 
-    Subjects and seeds are crossed: the noise of a seed is the same for all subjects. Both would be others in a new study, so an
-    interval over one of them alone would be too narrow. NaN cells are left out of a mean.
+    mean: float
+    error: float
+    freedom: float
+
+
+def estimate(values: np.ndarray) -> Estimate:
+    """Of (subjects, seeds), for a study with other subjects *and* other seeds; NaN cells are left out.
+
+    Subjects and seeds are crossed (the noise of a seed is the same for all subjects), and both are random: the variance of
+    the mean is (mean square of subjects + that of seeds - that of the rest) / cells, its degrees of freedom are Satterthwaite's
+    (1946). With so few of either, resampling them would give intervals that are too narrow: of 7 subjects and 5 seeds those of
+    a percentile bootstrap held in 85 to 91 % of trials where either differs much, these in 95 %. An approximation where cells
+    are missing.
+
+    Args:
+        values: with at least one that is finite.
     """
-    source = np.random.default_rng(seed)
-    subjects, seeds = values.shape
-    rows = source.integers(0, subjects, (resamples, subjects))
-    columns = source.integers(0, seeds, (resamples, seeds))
-    drawn = values[rows[:, :, None], columns[:, None, :]].reshape(resamples, -1)
-    counts = np.isfinite(drawn).sum(1)
-    return np.divide(np.nansum(drawn, axis=1), counts, out=np.full(resamples, np.nan), where=counts > 0)
+    known = np.isfinite(values)
+    values = values[known.any(1)][:, known.any(0)]
+    count, mean, levels = int(known.sum()), float(np.nanmean(values)), values.shape
+    effects = [np.nanmean(values, axis=1 - axis) - mean for axis in (0, 1)]
+    parts = []  # (mean square, degrees of freedom) of subjects and of seeds, where there are at least two
+    for effect, number in zip(effects, levels, strict=True):
+        if number > 1:
+            parts.append((count / number * float((effect**2).sum()) / (number - 1), number - 1))
+    if not parts:
+        return Estimate(mean, np.nan, np.nan)
+    total = sum(square for square, _ in parts)
+    terms = list(parts)
+    if len(parts) == 2 and (left := count - sum(levels) + 1) > 0:
+        rest = float(np.nansum((values - mean - effects[0][:, None] - effects[1]) ** 2)) / left
+        total, terms = total - rest, [*parts, (rest, left)]
+    if (least := max(square for square, _ in parts)) > total:  # the rest is larger than the smaller of the two
+        total, terms = least, parts
+    spread = sum(square**2 / freedom for square, freedom in terms)
+    freedom = max(total**2 / spread if spread else 0.0, min(freedom for _, freedom in parts))
+    return Estimate(mean, (total / count) ** 0.5, freedom)
 
 
-def interval(values: np.ndarray, level: float = LEVEL, seed: int = 0) -> tuple[float, float, float]:
-    """Mean and percentile interval of (subjects, seeds)."""
-    means = resampled_means(values, seed=seed)
-    return float(np.nanmean(values)), *(float(one) for one in np.nanquantile(means, (level / 2, 1 - level / 2)))
+def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float, float]:
+    """Mean of (subjects, seeds), and the ends of its interval: NaN for a single number, which has none."""
+    mean, error, freedom = estimate(values)
+    reach = float(student.ppf(1 - level / 2, freedom)) * error
+    return mean, mean - reach, mean + reach
+
+
+def p_value(values: np.ndarray) -> float:
+    """Two-sided, of the mean of (subjects, seeds) being 0; of a single number 1.
+
+    Never below that of a sign test of all cells: shares of a few pictures may be equal in all cells of a small grid, which
+    proves less than no spread at all would.
+    """
+    mean, error, freedom = estimate(values)
+    least = min(1.0, 2.0 ** (1 - int(np.isfinite(values).sum())))
+    if not mean or not error > 0:
+        return least if mean else 1.0
+    return max(least, float(2 * student.sf(abs(mean) / error, freedom)))
 
 
 def summary(frame: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
-    """Mean, low and high of each measure for each method and budget, with the number of cells."""
+    """Mean, low and high of each measure for each method and budget, with the number of cells; shares end at 0 and 1."""
     rows = []
     for (method, budget), group in frame.groupby(["method", "budget"], sort=False):
         row = {"method": method, "budget": budget, "cells": len(group)}
         for measure in measures:
             values = matrix(frame, method, budget, measure).to_numpy(dtype=float)
-            parts = interval(values) if np.isfinite(values).any() else (np.nan, np.nan, np.nan)
-            row |= dict(zip((measure, f"{measure}_low", f"{measure}_high"), parts, strict=True))
+            mean, *ends = interval(values) if np.isfinite(values).any() else (np.nan, np.nan, np.nan)
+            low, high = np.clip(ends, 0, 1) if measure in SHARES else ends
+            row |= {measure: mean, f"{measure}_low": float(low), f"{measure}_high": float(high)}
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -66,10 +109,7 @@ def answer(frame: pd.DataFrame, asked: Sequence[Hypothesis]) -> pd.DataFrame:
         row = {"id": one.id, "a": one.a, "b": one.b, "measure": one.measure, "says": one.says}
         row["cells"] = int(np.isfinite(values).sum())
         if row["cells"]:
-            means = resampled_means(values)
-            row |= dict(zip(("difference", "low", "high"), interval(values), strict=True))
-            beyond = min((means <= 0).sum(), (means >= 0).sum())
-            row["p"] = min(1.0, 2 * (beyond + 1) / (len(means) + 1))
+            row |= dict(zip(("difference", "low", "high"), interval(values), strict=True)) | {"p": p_value(values)}
         rows.append(row)
     columns = ["id", "a", "b", "measure", "says", "cells", "difference", "low", "high", "p"]
     result = pd.DataFrame(rows, columns=columns)
@@ -98,7 +138,8 @@ def in_words(row: dict) -> str:
     if not row["cells"]:
         return f"{sides}: not run"
     claimed = "" if row["says"] == "open" else f" (claimed: {row['says']})"
-    return f"{sides}: {row['difference']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f}), {row['verdict']}{claimed}"
+    ends = f"{row['low']:+.2f} to {row['high']:+.2f}" if row["cells"] > 1 else "one cell, which has no interval"
+    return f"{sides}: {row['difference']:+.2f} ({ends}), {row['verdict']}{claimed}"
 
 
 def worth(a: str, found: dict) -> str:

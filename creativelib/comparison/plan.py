@@ -18,6 +18,7 @@ MEASURES = (
     "novelty", "structure", "colour", "outside", "judge", "checker", "whole", "sharpness", "novel_and_valid", "surprise",
     "structure_change", "colour_distance", "vendi",
 )  # fmt: skip
+SHARES = ("outside", "judge", "checker", "whole", "novel_and_valid")  # of pictures: none is below 0 or above 1
 SAYS = ("more", "less", "open")
 
 
