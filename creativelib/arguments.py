@@ -73,10 +73,24 @@ def plain_words(name: str, value, example: str) -> str:
     Raises:
         ValueError: names the argument, what came, and gives ``example``.
     """
-    try:
-        fine = isinstance(value, str) and re.search(r"\w", value) and value.encode()
-    except UnicodeEncodeError:  # the terminal wrote in another encoding than Python reads
-        fine = False
-    if not fine:
+    if not (_is_text(value) and re.search(r"\w", value)):
         raise ValueError(f"{name}: got {value!r}; give a word or words, for example {example!r}")
     return value
+
+
+def any_words(name: str, value) -> str:
+    """``value`` if it is a text that can be written in UTF-8; it may be empty.
+
+    Raises:
+        ValueError: names the argument and what came.
+    """
+    if not _is_text(value):
+        raise ValueError(f"{name}: got {value!r}; give words as one text, for example 'a photo of a vehicle'")
+    return value
+
+
+def _is_text(value) -> bool:
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:  # the terminal wrote in another encoding than Python reads
+        return False

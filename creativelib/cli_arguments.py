@@ -2,16 +2,23 @@
 
 import argparse
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 from creativelib.arguments import MOST_NUMBER, MOST_SEED
 
 MOST_SEEDS = 1000  # at once
+# what argparse does not take for an option; its own has no exponents, and what is no finite number is for the type to refuse
+NEGATIVE_NUMBER = re.compile(r"-((\d+\.?\d*|\.\d+)(e[-+]?\d+)?|inf|infinity|nan)$", re.IGNORECASE)
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports a mistake as one line, without the usage block."""
+    """Reports a mistake as one line, without the usage block, and takes ``-1e5`` for a number, as it does ``-7``."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self._negative_number_matcher = NEGATIVE_NUMBER
 
     def error(self, message: str):
         self.exit(2, f"creativelib: {message}\n")

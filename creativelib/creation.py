@@ -127,6 +127,7 @@ class Studio:
         checker, kept = None, facts["settings"]["checker"]
         if kept is not None:
             checker = _with_threshold(self.checker(request.checker or self._known_checker(kept)), kept["threshold"])
+        _require_typicality(folder, "out", "replace that run by --force")
         run = CreativeRun.load(folder, generator=self.generator, checker=checker)
         return run.aim(request.target) if resume and request.target is not None else run
 
@@ -150,6 +151,8 @@ class Studio:
         prompt, names = positive_prompt(request.subject), cluster_names(request.clusters)
         for where in request.clusters:  # mistakes are told before the baseline takes its time
             content_digest(where)
+            if find_run(where) is not None:
+                _require_typicality(where, "cluster", "give a folder of its pictures")
         if request.checker != "none":
             self.checker(request.checker)
         space = make_space(request.space, generator, request.subject, request.seed, **_options(request))
@@ -272,6 +275,19 @@ class Studio:
         seeds = [derive_seed(0, "negative", index) for index in range(CLUSTER_SAMPLES)]
         facts |= {"source": "run", "subject": other.subject, "run_seed": other.seed, "step": other.result_step, "seed": 0}
         return NegativeCluster.fit(typicality, other.sample(seeds).cpu(), provenance=facts, **options)
+
+
+def _require_typicality(folder: Path, name: str, instead: str) -> None:
+    """Refuse a run that lost its typicality model, in the words of the command, which cannot give it as a script can.
+
+    Raises:
+        ValueError: names the option, and says what to do ``instead`` of putting the file back.
+    """
+    if not (folder / "typicality.safetensors").is_file():
+        raise ValueError(
+            f"{name}: the run in {folder} has lost its typicality.safetensors, without which it cannot be opened; put back a "
+            f"copy of the file, or {instead}"
+        )
 
 
 def _pictures(folder: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from creativelib import finish
-from creativelib.arguments import MOST_SEED, finite_number, seed_number, whole_number
+from creativelib.arguments import MOST_SEED, any_words, finite_number, seed_number, whole_number
 from creativelib.loading import broken_file, fast_precision, find_device, first_cause
 from creativelib.memory import Ledger, decoder_work, in_batches, memory_limit
 from creativelib.pipelines import DECODER_PARTS, PRIOR_PARTS, load_pipeline, repair_pooling
@@ -185,8 +185,9 @@ class Generator(TextReader):
                 2.1; by default the one that ``settings.anchor`` names.
 
         Raises:
-            ValueError: the decoder has no text encoder.
+            ValueError: the decoder has no text encoder, or ``prompt`` is no text.
         """
+        prompt = any_words("prompt", prompt)
         if (encoder or self.settings.anchor) == "prior":
             return self.encode_text(prompt).text_embedding.float()
         pipeline = self.decoder_pipeline
@@ -272,6 +273,7 @@ class Generator(TextReader):
         """
         if embeddings.ndim != 2 or embeddings.shape[1] != self.embedding_dim:
             raise ValueError(f"embeddings: got shape {tuple(embeddings.shape)}; give (N, {self.embedding_dim})")
+        prompt = "" if prompt is None else any_words("prompt", prompt)
         if bad := int((~embeddings.detach().to(self.dtype).isfinite()).any(1).sum()):
             raise NotFinite(
                 f"embeddings: {bad} of {len(embeddings)} rows hold NaN, infinite or for {self.dtype} too large values, which "
@@ -292,7 +294,7 @@ class Generator(TextReader):
         self.memory.need("decoder", work=work)
         for start in range(0, len(embeddings), batch_size):
             chosen = embeddings[start : start + batch_size].detach().to(self.device, self.dtype)
-            words = {"prompt": [told or ""] * len(chosen)} if isinstance(pipeline, KandinskyPipeline) else {}
+            words = {"prompt": [told] * len(chosen)} if isinstance(pipeline, KandinskyPipeline) else {}
             images += pipeline(
                 **words,
                 image_embeds=chosen,

@@ -13,7 +13,7 @@ from PIL import Image
 from torch.nn import functional
 from transformers import AutoModelForImageTextToText, AutoProcessor, Idefics3Processor
 
-from creativelib.arguments import whole_number
+from creativelib.arguments import finite_number, whole_number
 from creativelib.generator import with_article
 from creativelib.loading import find_device, load_pretrained
 from creativelib.storage import data_folder
@@ -52,6 +52,9 @@ class AlternatingRule:
 
     threshold: float
 
+    def __post_init__(self):
+        object.__setattr__(self, "threshold", finite_number("threshold", self.threshold))
+
     def __call__(self, creative: torch.Tensor, anchor: torch.Tensor) -> Decision:
         if float(anchor.detach()) <= self.threshold:
             return Decision(creative, "creative", hold=False)
@@ -63,6 +66,9 @@ class SumRule:
     """The fixed-weight sum of Eq. 8; ``weight`` is 1 in the equation, 0 leaves the anchor out."""
 
     weight: float = 1.0
+
+    def __post_init__(self):
+        object.__setattr__(self, "weight", finite_number("weight", self.weight))
 
     def __call__(self, creative: torch.Tensor, anchor: torch.Tensor) -> Decision:
         return Decision(creative + self.weight * anchor, "sum", hold=False)

@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from creativelib.arguments import plain_words
+from creativelib.arguments import any_words, plain_words
 
 POSITIVE_PROMPT = "Professional high-quality photo of {a}. photorealistic, 4k, HQ."  # footnote 2 of the paper
 
@@ -95,9 +95,9 @@ class TextReader:
                 The table itself is not touched.
 
         Raises:
-            ValueError: the prompt is too long, or lacks one of ``tokens``.
+            ValueError: the prompt is no text, too long, or lacks one of ``tokens``.
         """
-        tokens = dict(tokens or {})
+        tokens, prompt = dict(tokens or {}), any_words("prompt", prompt)
         for name in tokens:
             if name not in prompt:
                 raise ValueError(f"prompt: {prompt!r} does not contain the new token {name!r}")

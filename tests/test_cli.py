@@ -34,6 +34,19 @@ def test_tilde_is_the_home_folder(monkeypatch, tmp_path):
     assert cli.build_parser().parse_args(["create", "vehicle", "--out=~/my pictures"]).out == tmp_path / "my pictures"
 
 
+@pytest.mark.parametrize("number", ["-1e5", "-1E+5", "-2.5e1", "-.5e3", "-3.", "-7"])
+def test_a_negative_number_is_no_option(number):
+    chosen = cli.build_parser().parse_args(["create", "vehicle", "--target", number, "--guidance", number])
+    assert chosen.target == chosen.guidance == float(number)
+
+
+@pytest.mark.parametrize("number", ["-inf", "-nan", "-1e31"])
+def test_a_negative_number_that_is_refused(number, capsys):
+    with pytest.raises(SystemExit):
+        cli.build_parser().parse_args(["create", "vehicle", "--target", number])
+    assert f"argument --target: got '{number}'; give a number of at most 1e+30" in capsys.readouterr().err
+
+
 def test_help_does_not_wait_for_torch():
     code = (
         "import sys; from creativelib import cli; cli.build_parser().format_help(); "

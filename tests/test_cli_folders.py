@@ -332,6 +332,21 @@ def test_a_run_of_other_weights_is_told_in_the_words_of_the_command(
     assert "was made with other weights of '2.2' (prior is 'sha256:" in error and "or replace that run by --force" in error
 
 
+def test_a_run_without_its_typicality_model_is_told_in_the_words_of_the_command(
+    arguments, out, vehicle_run, tmp_path, monkeypatch, capsys
+):
+    shutil.copytree(vehicle_run, out)
+    (out / "typicality.safetensors").unlink()
+    lost = f"in {out} has lost its typicality.safetensors, without which it cannot be opened; put back a copy of the file, or"
+    for command in ([*arguments, "vehicle"], ["create", "--resume", *arguments[1:]]):
+        assert cli.main(command) == 2
+        assert capsys.readouterr().err == f"creativelib: out: the run {lost} replace that run by --force\n"
+    monkeypatch.setattr("creativelib.creation.sample_prior", None)  # it is told before the baseline is sampled
+    elsewhere = [*arguments[:-1], str(tmp_path / "other"), "vehicle", "--cluster", str(out)]
+    assert cli.main(elsewhere) == 2 and not (tmp_path / "other").exists()
+    assert capsys.readouterr().err == f"creativelib: cluster: the run {lost} give a folder of its pictures\n"
+
+
 def test_a_console_that_does_not_know_all_letters(tmp_path, miniature_folders):
     options = ["create", "vehicle", "--model", str(miniature_folders["2.2"]), "--device", "cpu", "--out", str(tmp_path / "車"),
                "--n", "60", "--steps", "1", "--quiet"]  # fmt: skip

@@ -1,6 +1,7 @@
 """Generators of all families load, encode, decode through one code path, frozen, with clear errors."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -11,6 +12,7 @@ from safetensors.torch import save_file
 
 from creativelib import storage
 from creativelib.generator import load_generator, positive_prompt, with_article
+from creativelib.prior_sampling import sample_prior
 
 PROMPT = positive_prompt("vehicle")
 
@@ -248,6 +250,16 @@ def test_images_are_encoded_as_diffusers_does(generator):
 def test_prompt_that_is_too_long(generator):
     with pytest.raises(ValueError, match="^prompt: got 60 tokens"):
         generator.encode_text("vehicle " * 60)
+
+
+@pytest.mark.parametrize("prompt", [None, 5, ["a vehicle"], b"a vehicle", "a \udce4 vehicle"])
+def test_a_prompt_is_a_text(generator, prompt):
+    calls = [generator.encode_text, generator.text_embedding, lambda prompt: sample_prior(generator, prompt, n=1)]
+    if prompt is not None:  # then nothing is said
+        calls.append(lambda prompt: generator.decode(torch.zeros(1, generator.embedding_dim), prompt=prompt))
+    for call in calls:
+        with pytest.raises(ValueError, match=f"^prompt: got {re.escape(repr(prompt))}; give words as one text"):
+            call(prompt)
 
 
 def test_environment_variables_choose(monkeypatch, miniature_folders, tmp_path):

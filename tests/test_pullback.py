@@ -1,5 +1,7 @@
 """The rule of S2.4, the sum of Eq. 8, and the yes/no checker on random-weight miniatures of each architecture."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -22,6 +24,14 @@ def test_alternating_rule_holds_the_seed_above_the_threshold():
 def test_sum_rule_is_equation_8_without_clusters():
     decision = SumRule(2.0)(torch.tensor(-40.0), torch.tensor(0.5))
     assert (float(decision.loss), decision.kind, decision.hold) == (-39.0, "sum", False)
+
+
+@pytest.mark.parametrize("number", ["1", None, [1.0], True, float("nan"), 1e31])
+def test_a_rule_takes_a_number(number):
+    for kind, name in ((SumRule, "weight"), (AlternatingRule, "threshold")):
+        with pytest.raises(ValueError, match=rf"^{name}: got {re.escape(repr(number))}; give a finite number"):
+            kind(number)
+    assert SumRule(np.float32(0.5)) == SumRule(0.5) and type(AlternatingRule(torch.tensor(1)).threshold) is float
 
 
 def test_threshold_is_a_quantile_of_the_baseline():

@@ -120,7 +120,7 @@ class Mine:
     [
         ({"rule": lambda creative, anchor: (creative, "mine", False)}, "^rule: got <function"),
         ({"rule": SumRule}, "^rule: got <class"),
-        ({"rule": SumRule(float("nan"))}, r"^settings.rule.weight: got nan"),
+        ({"rule": Mine(float("nan"))}, r"^settings.rule.weight: got nan"),
         ({"rule": Mine(torch.ones(2))}, r"^settings.rule.weight: got tensor"),
         ({"seed": 2**64}, r"^seed: got 18446744073709551616; give a whole number from 0 to 18446744073709551615"),
         ({"seed": -1}, "^seed: got -1"),
