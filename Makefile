@@ -2,7 +2,7 @@
 #   TORCH=auto|cpu|cuda     which build of PyTorch (auto: CUDA where an NVIDIA card works, else CPU)
 #   TORCH_INDEX_URL=...     where pip shall look for it
 #   PYTHON=...              the Python (3.11 or newer) that makes .venv
-#   JOBS=...                how many tests run at once (default: one a core, 8 at most; each takes about 1.5 GB)
+#   JOBS=...                how many tests, or cells of a comparison, run at once (default: one a core, 8 at most; 1.5 GB each)
 #   SIZE=pocket|full        what `make bench` times
 #   LAB=...                 what to tell JupyterLab, for example LAB='--no-browser --port=9000', or as root LAB=--allow-root
 
@@ -11,7 +11,6 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 TORCH ?= auto
 TORCH_INDEX_URL ?=
-JOBS ?= 2
 LAB ?=
 SIZE ?= pocket
 # PyTorch's threads shall wait without spinning: see creativelib/__init__.py
@@ -61,7 +60,7 @@ bench: setup ## time the method on this machine (SIZE=full: the published sizes,
 test-gpu: setup ## run the tests that need an NVIDIA card
 	$(RUN) -m pytest -m gpu tests
 
-comparison: setup ## compare all methods under the same compute and answer data/comparison/hypotheses.toml (JOBS=2)
+comparison: setup ## compare all methods under the same compute and answer data/comparison/hypotheses.toml: hours on one core
 	$(RUN) -m creativelib compare --stated --jobs $(JOBS) --out build/comparison
 
 comparison-small: setup ## the same with two subjects, two seeds and few plain pictures: minutes

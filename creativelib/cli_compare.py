@@ -16,7 +16,7 @@ def register(commands) -> None:
     parser = commands.add_parser("compare", help="compare methods under the same compute")
     option = parser.add_argument
     option("--methods", default=None, help="with commas; options in brackets: 'tail,creative[space=embedding]' (default: all)")
-    option("--subjects", default=None, help="with commas (default: six of the paper's)")
+    option("--subjects", default=None, help="with commas (default: seven of the paper's)")
     option("--seeds", type=whole(1, 1000), default=None, help="how many of each (default: 5)")
     option("--budgets", default="50", help="steps of a creative run that costs as much, with commas (default: 50)")
     option("--stated", action="store_true", help="also what data/comparison/hypotheses.toml asks")
@@ -65,14 +65,18 @@ def compare(arguments: argparse.Namespace) -> int:
     asked = plan.hypotheses()
     sides = [(name, int(budget)) for budget in budgets for name in names]
     sides += [side for side in (plan.stated_sides(asked) if arguments.stated else []) if side not in sides]
-    cells = plan.grid(sides, subjects, seeds)
+    cells, failed = plan.grid(sides, subjects, seeds), None
     try:
         weights = grid.run(
             cells, arguments.out, settings, jobs=arguments.jobs, cluster=arguments.cluster, progress=not arguments.quiet
         )
+    except grid.CellsFailed as error:
+        weights, failed = error.weights, error
     except KeyboardInterrupt:
         print(f"creativelib: interrupted; the finished cells are in {arguments.out}: the same command goes on", file=sys.stderr)
         return 130
     made = report.write(arguments.out, cells, asked, weights, settings)
     print(answers.summary(made.results, ("novelty", "structure", "judge", "whole")).round(2).to_string(index=False))
+    if failed:
+        raise failed
     return 0

@@ -11,6 +11,7 @@ from creativelib.finish import CAPTION, finish
 from creativelib.plotting import PlainFigure, literal, without_latex
 from creativelib.typicality import TypicalityModel
 
+HEADING, NOTE = 14, 17  # letters that an inch has room for: of a column's heading, of a note below a picture
 BASELINE, CURRENT = "#2a8c4a", "#c8322b"  # the green and red clusters of Fig. 3; marks differ too
 
 
@@ -120,6 +121,7 @@ def picture_grid(
 
     Args:
         rows: name -> pictures; all rows of one length. columns: headings. notes: name -> a line below each of its pictures.
+            Lines that are wider than a picture are broken at their commas.
         side: of a picture, in inches. traced: show them as ``finish`` traces them; the figure says so.
 
     Raises:
@@ -135,8 +137,11 @@ def picture_grid(
     for name, lines in notes.items():
         if name not in rows or len(lines) != width:
             raise ValueError(f"notes: got {len(lines)} for the row {name!r}; give one for each picture of a row that there is")
+    notes = {name: [_broken(note, side * NOTE) for note in below] for name, below in notes.items()}
     lines = [max((note.count("\n") + 1 for note in notes.get(name, ())), default=0) for name in rows]
-    height = sum(side + 0.16 * count + 0.08 for count in lines) + 0.3 * bool(columns) + 0.3 * bool(title) + 0.25 * traced
+    headings = [_broken(heading, side * HEADING) for heading in columns]
+    heads = max((heading.count("\n") + 2 for heading in headings), default=0)
+    height = sum(side + 0.16 * count + 0.08 for count in lines) + 0.15 * heads + 0.3 * bool(title) + 0.25 * traced
     figure = PlainFigure(figsize=(side * width + 0.6, height), layout="constrained", dpi=80)
     axes = figure.subplots(len(rows), width, squeeze=False)
     for line, (name, pictures) in zip(axes, rows.items(), strict=True):
@@ -152,12 +157,17 @@ def picture_grid(
             {"rotation": 0, "ha": "right", "va": "center"} if side < 0.9 else {}
         )  # words are longer than the picture is high
         line[0].set_ylabel(literal(name), fontsize=9, **upright)
-    for axis, heading in zip(axes[0], columns, strict=False):
+    for axis, heading in zip(axes[0], headings, strict=False):
         axis.set_title(literal(heading), fontsize=8)
     if traced:
         figure.supxlabel(CAPTION, fontsize=7)
     figure.suptitle(literal(title), fontsize=11)
     return figure
+
+
+def _broken(text: str, letters: float) -> str:
+    """``text``, of which lines that are longer than so many letters are broken at their commas."""
+    return "\n".join(line.replace(", ", ",\n") if len(line) > letters else line for line in text.split("\n"))
 
 
 def _plane(typicality: TypicalityModel, embeddings: torch.Tensor) -> torch.Tensor:

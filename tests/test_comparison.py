@@ -2,6 +2,8 @@
 
 import errno
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -11,7 +13,10 @@ from PIL import Image, ImageChops, ImageStat
 from creativelib.cli import main
 from creativelib.comparison import grid, plan, report, table, work
 from creativelib.comparison.plan import Cell, Settings
-from creativelib.storage import read_tensors, write_tensors
+from creativelib.methods import METHODS
+from creativelib.methods.rates import RATES
+from creativelib.storage import data_folder, read_tensors, write_tensors
+from creativelib.weights import folder_digest
 
 SMALL = {"results": 1, "samples": 60, "dims": 6, "plain": 20}
 
@@ -69,7 +74,9 @@ def test_every_cell_is_measured(finished, settings):
     plain = frame[frame["method"] == "plain"]
     assert plain["structure_change"].abs().max() < 1e-6 and plain["colour_distance"].max() < 1e-6  # each is its own default
     assert (frame["cost_decodes"] == 1).all() and (plain["cost_prior"] == 6).all()
-    page = table.sheet(CELLS, out, results=2, side=16)  # each delivered one of two: its second place stays white
+    page = table.sheet(
+        CELLS, out, settings, weights, results=2, side=16
+    )  # each delivered one of two: its second place stays white
     assert page.size == (2 * 2 * 16, 2 * 16) and page.getextrema()[0][0] < 255
     places = [page.crop((left, top, left + 16, top + 16)).getextrema()[0][0] for top in (0, 16) for left in (0, 16, 32, 48)]
     assert [least == 255 for least in places] == [False, True] * 4
@@ -121,7 +128,7 @@ def test_finished_cells_are_not_made_again(finished, settings, monkeypatch):
 def test_cells_of_other_settings_or_damaged_ones_are_made_anew(finished, settings):
     out, weights = finished
     path = grid.cell_path(out, CELLS[0])
-    head = grid.header("comparison cell", settings, weights, cell={**CELLS[0].__dict__})
+    head = grid.cell_header(CELLS[0], settings, weights)
     assert grid.is_finished(path, head)
     for other in (
         {"settings": {**settings.facts, "samples": 61}},
@@ -132,8 +139,84 @@ def test_cells_of_other_settings_or_damaged_ones_are_made_anew(finished, setting
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     assert not grid.is_finished(path, head) and len(table.table(CELLS, out, settings, weights)) == 3
+    assert table.sheet(CELLS[:1], out, settings, weights, results=1, side=16).getextrema() == ((255, 255),) * 3
     grid.run(CELLS, out, settings, progress=False)
     assert path.read_bytes() == whole  # and bit-equal
+
+
+def test_a_cell_depends_on_options_and_rates_that_its_name_leaves_open(settings, finished, monkeypatch):
+    out, weights = finished
+    cell = CELLS[1]
+    assert len(table.table([cell], out, settings, weights)) == 1
+    with monkeypatch.context() as changed:  # measured anew on other weights, say
+        changed.setitem(RATES, "lora", 2.0)
+        assert table.table([cell], out, settings, weights).empty
+    monkeypatch.setattr(METHODS["creative"].__init__, "__defaults__", ("embedding", None, None, True, None, ()))
+    assert table.table([cell], out, settings, weights).empty
+    assert table.sheet([cell], out, settings, weights, results=1, side=16).getextrema() == ((255, 255),) * 3
+
+
+def test_one_cell_that_fails_stops_no_other_one(settings, finished, tmp_path, monkeypatch, capsys):
+    write_tensors(grid.subject_path(tmp_path, "vehicle"), *kept(grid.subject_path(finished[0], "vehicle")))
+    numbers = {0: float("nan"), 3: 1.0}
+
+    def fails(settings, cell, *rest):
+        number = CELLS.index(cell)
+        if number == 1:
+            raise RuntimeError("embeddings: 1 of 4 rows hold NaN")
+        tensors, facts = kept(grid.cell_path(finished[0], cell))
+        return tensors, {name: facts[name] for name in ("pictures", "provenance")} | {"accepted_from": numbers.get(number, 0.5)}
+
+    monkeypatch.setattr(grid, "compute", fails)
+    with pytest.raises(
+        grid.CellsFailed, match="^cells: 2 failed and the others are kept; the first is plain of vehicle"
+    ) as told:
+        grid.run(CELLS, tmp_path, settings, progress=False)
+    assert list(told.value.failed) == CELLS[:2] and "RuntimeError: embeddings" in told.value.failed[CELLS[1]]
+    assert len(table.table(CELLS, tmp_path, settings, told.value.weights)) == 2
+    monkeypatch.setattr(plan, "Settings", lambda *names, **numbers: settings)
+    words = ["--methods", "plain,creative[checked=false]", "--subjects", "vehicle,vehicle", "--seeds", "2", "--budgets", "1,1"]
+    assert main(["compare", *words, "--out", str(tmp_path), "--quiet"]) == 2  # after the tables of the others were written
+    assert capsys.readouterr().err.startswith("creativelib: cells: 2 failed") and len(report.Comparison(tmp_path).cells) == 4
+    with pytest.raises(ValueError, match="^out: no cell of this comparison is finished"):
+        report.write(tmp_path, CELLS, [], {}, settings)
+
+
+def test_a_report_is_replaced_as_a_whole(finished, settings, monkeypatch):
+    out, weights = finished
+    report.write(out, CELLS, [], weights, settings)
+    before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+
+    def full(self, file, **options):
+        open(file, "w").close()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for kind, writer in ((pd.DataFrame, "to_csv"), (Image.Image, "save")):
+        with monkeypatch.context() as changed:
+            changed.setattr(kind, writer, full)
+            with pytest.raises(OSError, match="cannot be written .No space left"):
+                report.write(out, CELLS, [], weights, settings)
+        assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
+
+
+def test_weights_are_those_of_files_or_of_the_hub(monkeypatch):
+    generator = SimpleNamespace(weights={"prior": "sha256:1"})
+    names = {name: work.weights_of(generator, name) for name in ("some/checker@abc", "other/checker", "pocket")}
+    assert names["some/checker@abc"]["checker"] == "hub:abc" and names["other/checker"]["checker"] == "hub:main"
+    assert names["pocket"]["checker"].startswith("sha256:") and names["pocket"]["prior"] == "sha256:1"
+    assert names["pocket"]["judge"] == folder_digest(data_folder() / "pocket" / "judge")
+
+
+def test_the_subjects_are_the_paper_s():
+    assert {"building", "chair"} | {"building", "handbag", "alien", "vehicle", "pet", "fruit"} == set(plan.SUBJECTS)
+    cells = plan.grid([("plain", 1), ("plain", 1)], ["pet", "pet"], [0, 0])
+    assert cells == [Cell("plain", "pet", 0, 1)]
+
+
+def test_nothing_is_set_twice_in_the_makefile():
+    lines = (Path(__file__).parents[1] / "Makefile").read_text().splitlines()
+    names = [line.split("?=")[0].strip() for line in lines if "?=" in line and line[0].isupper()]
+    assert len(names) == len(set(names)) and "JOBS" in names
 
 
 def test_what_was_finished_is_kept_when_it_is_stopped(settings, finished, tmp_path, monkeypatch):
@@ -165,15 +248,17 @@ class TerminatedWorkerError(RuntimeError):
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (TerminatedWorkerError("gone"), r"^jobs: a worker ended before its time.*0 of 4 cells are kept"),
-        (OSError(errno.ENOSPC, "No space left on device"), r"^out: .*No space left.*MiB are free; 0 of 4 cells are kept"),
+        (TerminatedWorkerError("gone"), r"^jobs: a worker ended before its time.*1 of 4 cells are kept"),
+        (OSError(errno.ENOSPC, "No space left on device"), r"^out: .*No space left.*MiB are free; 1 of 4 cells are kept"),
     ],
 )
 def test_a_worker_that_dies_and_a_full_disk_are_one_line(settings, finished, tmp_path, monkeypatch, error, message):
     write_tensors(grid.subject_path(tmp_path, "vehicle"), *kept(grid.subject_path(finished[0], "vehicle")))
 
-    def fails(*arguments):
-        raise error
+    def fails(settings, cell, *rest):
+        if cell != CELLS[0]:
+            raise error
+        return {"x": torch.zeros(1)}, {}
 
     monkeypatch.setattr(grid, "compute", fails)
     with pytest.raises(OSError, match=message):

@@ -108,6 +108,14 @@ def test_a_grid_shows_each_picture_in_its_place_with_its_note():
     small.draw_without_rendering()
     label = small.axes[0].yaxis.label
     assert label.get_rotation() == 0 and label.get_window_extent().x0 >= 0
+    headings = [f"{word}, seed {seed}" for word in ("handbag", "pet") for seed in range(3)]
+    many = picture_grid({"plain": [red] * 6}, columns=headings, side=0.95)
+    many.draw_without_rendering()
+    ends = [axis.title.get_window_extent() for axis in many.axes]
+    gap = many.dpi / 18  # of four points
+    assert all(left.x1 + gap < right.x0 for left, right in zip(ends, ends[1:], strict=False))
+    assert [axis.get_title().replace("\n", " ") for axis in many.axes] == headings
+    assert max(end.y1 for end in ends) <= many.bbox.y1
     traced = picture_grid(rows, traced=True)
     assert traced.axes[0].images[0].get_size() == (512, 512) and traced.get_supxlabel() == CAPTION
 

@@ -14,6 +14,7 @@ from creativelib.methods.conceptlab import concept_condition
 from creativelib.methods.method import Subject
 from creativelib.methods.rates import RATES, space_rate
 from creativelib.prior_sampling import noise_sources, sample_embeddings
+from creativelib.pullback import answers_to
 from creativelib.spaces import SPACES
 
 MINIATURE = 3 * 2  # prior evaluations of one sample of a miniature: its steps, guided
@@ -134,11 +135,49 @@ def test_methods_by_name():
         ("repel[references=0]", "^references: got 0"),
         ("shell[nats=-1]", "^nats: got -1"),
         ("conceptlab[ask_every=0]", "^ask_every: got 0"),
+        ("conceptlab[rate=fast]", "^rate: got 'fast'"),
+        ("creative[target=far]", "^target: got 'far'"),
+        ("creative[rate=-1]", "^rate: got -1"),
+        ("creative[checked=no]", "^checked: got 'no'; give true or false"),
+        ("creative[clusters=dull]", "^clusters: got 'dull'"),
+        ("tail[checked=no]", "^checked: got 'no'"),
+        ("shell[checked=no]", "^checked: got 'no'"),
+        ("shell[nats=far]", "^nats: got 'far'"),
+        ("negative-prompting[inherit=maybe]", "^inherit: got 'maybe'"),
+        ("minority[rate=fast]", "^rate: got 'fast'"),
+        ("minority[word=3]", "^word: got 3"),
+        ("repel[strength=strong]", "^strength: got 'strong'"),
+        ("repel[encoder=lite0]", "^encoder: got 'lite0'"),
     ],
 )
 def test_a_method_that_cannot_be_made_is_named(text, message):
     with pytest.raises(ValueError, match=message):
         make_method(text)
+
+
+def test_one_word_as_an_option_is_one_word():
+    assert make_method("words[words=creative]").words == ["creative"]
+    assert make_method("conceptlab[negatives=car]").negatives == ["car"]
+
+
+class Asked(Checker):
+    """Counts the questions that set its threshold too."""
+
+    def calibrated(self, images, subject, *, checks):
+        answers_to(self, images, subject)
+        return self
+
+
+def test_the_preparation_counts_every_question(small_generator):
+    checker = Asked()
+    subject = Subject(small_generator, "vehicle", checker, samples=20, dims=6)
+    assert subject.checker is checker and subject.limit > 0
+    assert subject.preparation == Cost(prior=20 * MINIATURE, decodes=20, questions=checker.asked)
+
+
+def test_repulsion_from_more_pictures_than_there_are_is_refused(subject, budget):
+    with pytest.raises(ValueError, match="^references: got 21; of 'vehicle' 20 plain pictures are kept"):
+        METHODS["repel"](references=21, encoder=brightness, decoder_steps=1).run(subject, 0, budget, results=1)
 
 
 def test_results_must_be_at_least_one(subject, budget):

@@ -11,7 +11,9 @@ from tqdm.auto import tqdm
 
 from creativelib.comparison.plan import Cell, Settings, require_affordable
 from creativelib.comparison.work import compute, identity, machinery, prepare
-from creativelib.storage import read_facts, read_tensors, write_tensors
+from creativelib.methods import make_method
+from creativelib.methods.rates import RATES
+from creativelib.storage import plain_json, read_facts, read_tensors, write_tensors
 
 FORMAT = 1  # of the files; another one is made anew
 CONNECT_SECONDS = 10
@@ -22,9 +24,31 @@ class WorkerLost(OSError):
     """A worker process ended before its cell did."""
 
 
+class CellsFailed(ValueError):
+    """Some cells could not be computed, after all others were.
+
+    Attributes:
+        failed: why, by cell. weights: that the others were made with.
+    """
+
+    def __init__(self, failed: dict[Cell, str], weights: dict[str, str]):
+        self.failed, self.weights = failed, weights
+        cell, reason = next(iter(failed.items()))
+        super().__init__(
+            f"cells: {len(failed)} failed and the others are kept; the first is {cell.method} of {cell.subject}, seed "
+            f"{cell.seed}, budget {cell.budget}: {reason}"
+        )
+
+
 def header(kind: str, settings: Settings, weights: dict[str, str], **what) -> dict:
     """What must agree for a file to count as finished."""
     return {"kind": kind, "format": FORMAT, "settings": settings.facts, "weights": weights, **what}
+
+
+def cell_header(cell: Cell, settings: Settings, weights: dict[str, str]) -> dict:
+    """Of a cell's file. What the method's name leaves open counts too: its options, and the rates of the spaces."""
+    options = make_method(cell.method).settings
+    return header("comparison cell", settings, weights, cell=asdict(cell), options=options, rates=RATES)
 
 
 def is_finished(path: Path, wanted: dict) -> bool:
@@ -90,7 +114,8 @@ def run(
         progress: a bar that counts cells and tells what is left.
 
     Raises:
-        ValueError: an unknown method or subject, a budget too small for one result.
+        ValueError: an unknown method or subject, a budget too small for one result; or, after all the others were computed,
+            cells that could not be (``CellsFailed``).
         OSError: the folder cannot be written, the cluster is not there, or a worker died (``WorkerLost``). What was finished is
             kept; the same call goes on.
     """
@@ -112,9 +137,12 @@ def run(
         prepared = {subject: _light(read_tensors(subject_path(out, subject))) for subject in subjects}
         tasks = []
         for cell in cells:
-            head = header("comparison cell", settings, weights, cell=asdict(cell))
+            head = cell_header(cell, settings, weights)
             tasks.append((cell_path(out, cell), head, (compute, settings, cell, prepared[cell.subject], weights)))
-        _stage("cells", tasks, progress)
+        failed = _stage("cells", tasks, progress, function=_tried)
+    if failed:
+        named = {cell_path(out, cell): cell for cell in cells}
+        raise CellsFailed({named[path]: reason for path, reason in failed.items()}, weights)
     return weights
 
 
@@ -124,34 +152,50 @@ def _light(kept: tuple) -> tuple:
     return {name: tensor for name, tensor in tensors.items() if not name.startswith("plain/")}, facts
 
 
-def _stage(name: str, tasks: list[tuple[Path, dict, tuple[Callable, ...]]], progress: bool) -> None:
-    """Compute the tasks that are not finished, and write each as it ends."""
+def _numbered(number: int, function: Callable, *arguments) -> tuple:
+    return number, function(*arguments)
+
+
+def _tried(number: int, function: Callable, *arguments) -> tuple:
+    """As ``_numbered``; but what one cell cannot do stops no other one: instead of tensors and facts its reason comes back."""
+    try:
+        _, (tensors, facts) = _numbered(number, function, *arguments)
+        return number, (tensors, plain_json(facts))  # a checker's or a measure's NaN cannot be kept
+    except Exception as error:
+        if isinstance(error, OSError | MemoryError) or type(error).__name__ in LOST:  # of the machine, not of the cell
+            raise
+        return number, f"{type(error).__name__}: {error}"
+
+
+def _stage(
+    name: str, tasks: list[tuple[Path, dict, tuple[Callable, ...]]], progress: bool, function: Callable = _numbered
+) -> dict[Path, str]:
+    """Compute the tasks that are not finished, and write each as it ends; returns why those were not that gave a reason."""
     missing = [(path, head, call) for path, head, call in tasks if not is_finished(path, head)]
+    failed, done = {}, len(tasks) - len(missing)
     with ExitStack() as stack:
-        bar = stack.enter_context(
-            tqdm(total=len(tasks), initial=len(tasks) - len(missing), desc=name, unit=name[:-1], disable=not progress)
-        )
-        if not missing:
-            return
-        calls = (delayed(_numbered)(number, *call) for number, (_, _, call) in enumerate(missing))
+        bar = stack.enter_context(tqdm(total=len(tasks), initial=done, desc=name, unit=name[:-1], disable=not progress))
+        calls = (delayed(function)(number, *call) for number, (_, _, call) in enumerate(missing))
         try:
-            for number, (tensors, facts) in Parallel(return_as="generator_unordered")(calls):
+            for number, made in Parallel(return_as="generator_unordered")(calls) if missing else ():
                 path, head, _ = missing[number]
+                if isinstance(made, str):
+                    failed[path] = made
+                    continue
+                tensors, facts = made
                 write_tensors(path, tensors, {**head, **facts}, readable=False)
+                done += 1
                 bar.update()
         except Exception as error:
-            kept = f"{bar.n} of {len(tasks)} {name} are kept; run the same command again"
+            kept = f"{done} of {len(tasks)} {name} are kept; run the same command again"
             if type(error).__name__ in LOST:
                 raise WorkerLost(f"jobs: a worker ended before its time, often because memory is full; {kept}") from error
             if isinstance(error, OSError):
                 free = shutil.disk_usage(_existing(tasks[0][0])).free / 2**20
                 raise OSError(f"out: {error}; {free:.0f} MiB are free; {kept}") from error
             raise
+    return failed
 
 
 def _existing(path: Path) -> Path:
     return next(parent for parent in path.absolute().parents if parent.exists())
-
-
-def _numbered(number: int, function: Callable, *arguments) -> tuple:
-    return number, function(*arguments)

@@ -12,7 +12,7 @@ from creativelib.methods import make_method
 from creativelib.methods.budget import run_budget
 from creativelib.storage import data_folder
 
-SUBJECTS = ("vehicle", "building", "chair", "handbag", "pet", "fruit")
+SUBJECTS = ("vehicle", "building", "chair", "handbag", "pet", "fruit", "alien")  # of Fig. 5 and of Figs. 15 to 20
 METHODS = ("plain", "words", "tail", "shell", "creative", "conceptlab", "negative-prompting", "minority", "repel")
 MEASURES = (
     "novelty", "structure", "colour", "outside", "judge", "checker", "whole", "sharpness", "novel_and_valid", "surprise",
@@ -116,8 +116,8 @@ def stated_sides(asked: Iterable[Hypothesis]) -> list[tuple[str, int]]:
 
 
 def grid(sides: Iterable[tuple[str, int]], subjects: Iterable[str], seeds: Iterable[int]) -> list[Cell]:
-    """Every method and budget with every subject and seed, seed by seed: an unfinished grid is an even one."""
-    subjects, sides = list(subjects), list(sides)
+    """Every method and budget with every subject and seed, each once, seed by seed: an unfinished grid is an even one."""
+    subjects, sides, seeds = (list(dict.fromkeys(part)) for part in (subjects, sides, seeds))
     return [Cell(method, subject, seed, budget) for seed in seeds for subject in subjects for method, budget in sides]
 
 

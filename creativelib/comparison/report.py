@@ -3,14 +3,14 @@
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import pandas as pd
 from PIL import Image
 
 from creativelib.comparison import answers, grid, plan, table
-from creativelib.storage import data_folder
+from creativelib.storage import data_folder, replace
 
 SHEET, QUALITY = 96, 85  # pixels of a picture on a sheet; of its JPEG
 MADE_WITH = "made_with.json"
@@ -28,20 +28,30 @@ def write(
     settings: plan.Settings,
 ) -> "Comparison":
     """Measure what is finished of ``cells``, and write ``results.csv``, ``summary.csv``, ``answers.csv``, a sheet for each
-    subject and ``made_with.json``, into the folder that they are in.
+    subject and ``made_with.json``, into the folder that they are in. Each file is replaced as a whole, the last one last.
+
+    Raises:
+        ValueError: no cell is finished. OSError: a file cannot be written; names it.
     """
     out = Path(out)
     frame = table.table(cells, out, settings, weights)
-    frame.round(5).to_csv(out / "results.csv", index=False)
+    if frame.empty:
+        raise ValueError(f"out: no cell of this comparison is finished in {out}")
     measures = [name for name in plan.MEASURES if name in frame]
-    answers.summary(frame, measures).round(4).to_csv(out / "summary.csv", index=False)
-    answers.answer(frame, asked).round(5).to_csv(out / "answers.csv", index=False)
+    tables = {
+        "results.csv": frame.round(5),
+        "summary.csv": answers.summary(frame, measures).round(4),
+        "answers.csv": answers.answer(frame, asked).round(5),
+    }
+    for name, rows in tables.items():
+        replace(out / name, partial(rows.to_csv, index=False))
     for subject in dict.fromkeys(cell.subject for cell in cells):
-        page = table.sheet([cell for cell in cells if cell.subject == subject], out, settings.results, SHEET)
-        page.save(out / sheet_name(subject), quality=QUALITY)
+        own = [cell for cell in cells if cell.subject == subject]
+        page = table.sheet(own, out, settings, weights, results=settings.results, side=SHEET)
+        replace(out / sheet_name(subject), partial(page.save, format="JPEG", quality=QUALITY))
     facts = {"weights": weights, "settings": settings.facts, "cells": len(frame)}
     facts["plan"] = [asdict(cell) for cell in cells]
-    (out / MADE_WITH).write_text(json.dumps(facts) + "\n", encoding="utf-8")
+    replace(out / MADE_WITH, lambda file: file.write_text(json.dumps(facts) + "\n", encoding="utf-8"))
     return Comparison(out)
 
 

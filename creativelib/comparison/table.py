@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from creativelib.comparison.grid import cell_path, header, is_finished, subject_path
+from creativelib.comparison.grid import cell_header, cell_path, is_finished, subject_path
 from creativelib.comparison.plan import Cell, Settings
 from creativelib.metrics.features import VIEWS, Novelty, vendi
 from creativelib.storage import data_folder, read_tensors
@@ -35,7 +35,7 @@ def table(cells: Sequence[Cell], out: str | Path, settings: Settings, weights: d
     rows, novelty = [], {}
     for cell in dict.fromkeys(cells):
         path = cell_path(Path(out), cell)
-        if not is_finished(path, header("comparison cell", settings, weights, cell=asdict(cell))):
+        if not is_finished(path, cell_header(cell, settings, weights)):
             continue
         if cell.subject not in novelty:
             plain, facts = read_tensors(subject_path(Path(out), cell.subject))
@@ -66,18 +66,20 @@ def _row(cell: Cell, settings: Settings, novelty: dict[str, Novelty], tensors: d
     return row | {"results": len(seen["judge"]), "steps": steps, **{f"cost_{name}": value for name, value in cost.items()}}
 
 
-def sheet(cells: Sequence[Cell], out: str | Path, results: int, side: int) -> Image.Image:
+def sheet(
+    cells: Sequence[Cell], out: str | Path, settings: Settings, weights: dict[str, str], *, results: int, side: int
+) -> Image.Image:
     """A contact sheet of one subject: a row for each method and budget, seed by seed, none picked.
 
-    Each cell has places for ``results`` pictures of ``side`` pixels; where it delivered fewer, or is not finished, they stay
-    white.
+    Each cell has places for ``results`` pictures of ``side`` pixels; where it delivered fewer, or is not finished with these
+    settings and weights, they stay white.
     """
     sides = list(dict.fromkeys((cell.method, cell.budget) for cell in cells))
     seeds = list(dict.fromkeys(cell.seed for cell in cells))
     page = Image.new("RGB", (len(seeds) * results * side, len(sides) * side), "white")
     for cell in cells:
         path = cell_path(Path(out), cell)
-        if not path.is_file():
+        if not is_finished(path, cell_header(cell, settings, weights)):
             continue
         top, first = sides.index((cell.method, cell.budget)), seeds.index(cell.seed) * results
         for number, picture in enumerate(read_tensors(path)[0]["images"].numpy()[:results]):

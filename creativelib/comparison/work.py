@@ -1,18 +1,21 @@
 """What a worker does: prepare a subject, or compute a cell. Depends on its arguments and the weights alone."""
 
 import copy
+import os
 from dataclasses import asdict
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
+from creativelib import weights as identities
 from creativelib.comparison.plan import Cell, Settings
 from creativelib.generator import Generator, load_generator
 from creativelib.methods import make_method
 from creativelib.methods.budget import run_budget
-from creativelib.methods.method import Result, Subject
+from creativelib.methods.method import CALIBRATION, Result, Subject
 from creativelib.metrics.change import apart, colour_distance, structure_change
 from creativelib.metrics.drawing import edge_strength, filled, loose_parts
 from creativelib.metrics.features import VIEWS, features
@@ -23,7 +26,6 @@ from creativelib.pullback import load_checker
 from creativelib.storage import data_folder
 from creativelib.threads import one_thread
 from creativelib.typicality import TypicalityModel
-from creativelib.weights import folder_digest
 
 REFERENCES = 8  # plain pictures that go with a prepared subject, for methods that keep away from some
 
@@ -38,17 +40,17 @@ def machinery(model: str, checker: str, device: str) -> tuple[Generator, object,
 
 
 def identity(settings: Settings) -> dict[str, str]:
-    """Which weights a worker has: of generator and checker, by their sha256."""
+    """Which weights a worker has: of generator, checker and judge, by their sha256 or the hub's commit."""
     return weights_of(machinery(settings.model, settings.checker, settings.device)[0], settings.checker)
 
 
 def weights_of(generator: Generator, checker: str) -> dict[str, str]:
-    """Of a generator, and of the checker that ``load_checker`` finds by that name."""
-    try:
-        digest = folder_digest(data_folder() / "pocket" / "checker" if checker == "pocket" else checker)
-    except OSError:
-        digest = f"hub:{checker}"
-    return {**generator.weights, "checker": digest}
+    """Of a generator, of the checker that ``load_checker`` finds by that name, and of the judge."""
+    shipped = data_folder() / "pocket"
+    where = str(shipped / "checker") if checker == "pocket" else os.path.expanduser(checker)
+    name, _, revision = (where, "", "") if Path(where).is_dir() else where.partition("@")
+    digest = identities.weights_of(name, revision or "main", "config.json")
+    return {**generator.weights, "checker": digest, "judge": identities.folder_digest(shipped / "judge")}
 
 
 def require_weights(settings: Settings, weights: dict[str, str]) -> None:
@@ -69,9 +71,10 @@ def prepare(settings: Settings, subject: str, weights: dict[str, str]) -> Kept:
         require_weights(settings, weights)
         generator, checker, judge = machinery(settings.model, settings.checker, settings.device)
         made = Subject(generator, subject, checker, samples=settings.samples, dims=settings.dims)
-        model, pictures = made.typicality, generator.decode(
-            made.baseline.embeddings[: settings.plain], prompt=made.prompt, seed=made.seed
-        )  # fmt: skip
+        drawn = made.baseline.embeddings[: settings.plain]
+        model, pictures = made.typicality, generator.decode(drawn, prompt=made.prompt, seed=made.seed)
+        if len(pictures) >= CALIBRATION:
+            made.plain_pictures = pictures[:CALIBRATION]  # the same ones
         images = stack(pictures)
         tensors = {"mean": model.mean, "components": model.components, "variances": model.variances}
         tensors |= {f"plain/{view}": torch.from_numpy(features(images, view, device=settings.device)).float() for view in VIEWS}

@@ -63,7 +63,7 @@ def run_budget(generator: Generator, steps: int, results: int = 4) -> Cost:
 
     The unit in which budgets are named: every method is given this much of each currency, whatever it makes of it. The
     baseline samples of a subject (and the plain pictures that set the checker's threshold) are made once, serve every run, and
-    are counted apart: ``Materials.preparation``.
+    are counted apart: ``Subject.preparation``.
 
     Raises:
         ValueError: less than one step or result.

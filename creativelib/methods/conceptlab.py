@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional
 
+from creativelib.arguments import finite_number, whole_number
 from creativelib.generator import POSITIVE_PROMPT, Generator, TextCondition
 from creativelib.methods.asking import KIND, readable
 from creativelib.methods.budget import Cost, sample_cost
@@ -78,13 +79,14 @@ class ConceptLab(Method):
         ask_every: int = 250,
         cap: float | None = None,
         floor: float | None = None,
-        negatives: Sequence[str] = (),
+        negatives: str | Sequence[str] = (),
     ):
-        for name, value in (("steps", steps), ("ask_every", ask_every)):
-            if not (name == "steps" and value is None) and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise ValueError(f"{name}: got {value!r}; give a whole number of at least 1")
-        self.steps, self.rate, self.ask_every, self.cap, self.floor = steps, rate, ask_every, cap, floor
-        self.negatives = list(negatives)
+        self.steps = None if steps is None else whole_number("steps", steps, 1)
+        self.rate = None if rate is None else finite_number("rate", rate, above=0)
+        self.ask_every = whole_number("ask_every", ask_every, 1)
+        self.cap = None if cap is None else finite_number("cap", cap)
+        self.floor = None if floor is None else finite_number("floor", floor)
+        self.negatives = [negatives] if isinstance(negatives, str) else list(negatives)
 
     def bounds(self, subject: Subject) -> tuple[float, float]:
         """Cap and floor for a subject's generator."""

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import torch
 
+from creativelib.arguments import finite_number, whole_number
 from creativelib.directions import NegativeCluster
 from creativelib.methods.budget import CHECK_EVERY, Cost, sample_cost
-from creativelib.methods.method import Desk, Method
+from creativelib.methods.method import Desk, Method, truth
 from creativelib.methods.rates import space_rate
 from creativelib.pullback import CHECK_IMAGES
 from creativelib.run import CreativeRun
@@ -39,10 +40,13 @@ class Creative(Method):
     ):
         if space not in SPACES:
             raise ValueError(f"space: got {space!r}; choose one of {', '.join(map(repr, SPACES))}")
-        if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
-            raise ValueError(f"steps: got {steps!r}; give a whole number of at least 1")
-        self.space, self.steps, self.target, self.checked = space, steps, target, bool(checked)
-        self.rate, self.clusters, self.asks = rate, tuple(clusters), self.checked
+        if not all(isinstance(cluster, NegativeCluster) for cluster in clusters):
+            raise ValueError(f"clusters: got {clusters!r}; give objects of NegativeCluster")
+        self.space, self.steps = space, None if steps is None else whole_number("steps", steps, 1)
+        self.target = None if target is None else finite_number("target", target)
+        self.rate = None if rate is None else finite_number("rate", rate, above=0)
+        self.checked = self.asks = truth("checked", checked)
+        self.clusters = tuple(clusters)
 
     @property
     def settings(self) -> dict:

@@ -82,9 +82,20 @@ class Subject:
 
     @property
     def preparation(self) -> Cost:
-        """What the baseline and the threshold cost, once a subject; no budget contains it."""
+        """What the baseline and both thresholds (a run's, a single picture's) cost, once a subject; no budget contains it."""
         pictures = min(CALIBRATION, self.samples) if self._checker is not None else 0
-        return sample_cost(self.generator, self.samples) + Cost(decodes=pictures, questions=pictures)
+        return sample_cost(self.generator, self.samples) + Cost(decodes=pictures, questions=2 * pictures)
+
+
+def truth(name: str, value) -> bool:
+    """``value`` if it is true or false.
+
+    Raises:
+        ValueError: a word or a number, of which any would count as true.
+    """
+    if not isinstance(value, bool):
+        raise ValueError(f"{name}: got {value!r}; give true or false")
+    return value
 
 
 @dataclass

@@ -6,6 +6,7 @@ prompt; the further apart the two predictions, the less the model expects such a
 
 import torch
 
+from creativelib.arguments import finite_number, plain_words, whole_number
 from creativelib.generator import Generator
 from creativelib.methods.budget import BACKWARD, Cost, sample_cost
 from creativelib.methods.denoising import denoise, guided
@@ -39,11 +40,8 @@ class Minority(Method):
     description = "MinorityPrompt: a token tuned while sampling towards what is rarely drawn"
 
     def __init__(self, iterations: int = 3, rate: float = 0.01, word: str = "creative", weight: float = 1.0):
-        if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
-            raise ValueError(f"iterations: got {iterations!r}; give a whole number of at least 1")
-        if not 0 < rate < float("inf"):
-            raise ValueError(f"rate: got {rate!r}; give a positive number")
-        self.iterations, self.rate, self.word, self.weight = iterations, rate, word, weight
+        self.iterations, self.rate = whole_number("iterations", iterations, 1), finite_number("rate", rate, above=0)
+        self.word, self.weight = plain_words("word", word, "creative"), finite_number("weight", weight)
 
     def price(self, generator: Generator) -> Cost:
         # two unguided predictions an iteration; the last step, at no noise, is not tuned

@@ -12,7 +12,7 @@ from creativelib.generator import Generator
 from creativelib.methods.asking import KIND, readable
 from creativelib.methods.budget import Cost, sample_cost
 from creativelib.methods.denoising import denoise, guided
-from creativelib.methods.method import Desk, Method
+from creativelib.methods.method import Desk, Method, truth
 from creativelib.prior_sampling import CachedPrior
 
 LOOK = Cost(decodes=1, questions=1)
@@ -31,7 +31,7 @@ class NegativePrompting(Method):
     description = "the kinds that the checker sees while sampling become the negative prompt"
 
     def __init__(self, inherit: bool = False):
-        self.inherit = bool(inherit)
+        self.inherit = truth("inherit", inherit)
 
     def price(self, generator: Generator) -> Cost:
         """Sampling, one look, and the picture."""

@@ -17,6 +17,7 @@ import torch
 from diffusers import KandinskyPipeline
 from torch.nn import functional
 
+from creativelib.arguments import finite_number, whole_number
 from creativelib.generator import Generator
 from creativelib.methods.budget import BACKWARD, Cost, sample_cost
 from creativelib.methods.denoising import denoise, guided
@@ -68,12 +69,13 @@ class Repel(Method):
         decoder_steps: int = 4,
         encoder: Callable[[torch.Tensor], torch.Tensor] = lite0,
     ):
-        for name, value in (("references", references), ("decoder_steps", decoder_steps)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}: got {value!r}; give a whole number of at least 1")
-        if not 0 <= strength < float("inf"):
+        self.references = whole_number("references", references, 1)
+        self.decoder_steps = whole_number("decoder_steps", decoder_steps, 1)
+        self.strength, self.encoder = finite_number("strength", strength, hint="at least 0"), encoder
+        if self.strength < 0:
             raise ValueError(f"strength: got {strength!r}; give a number of at least 0")
-        self.strength, self.references, self.decoder_steps, self.encoder = strength, references, decoder_steps, encoder
+        if not callable(encoder):
+            raise ValueError(f"encoder: got {encoder!r}; give a function of pixels, which a name cannot be")
 
     @property
     def settings(self) -> dict:
@@ -89,6 +91,9 @@ class Repel(Method):
     def search(self, desk: Desk) -> tuple[torch.Tensor, None]:
         desk.release()
         plain = desk.subject.plain_pictures[: self.references]
+        if len(plain) < self.references:
+            kept = f"of {desk.subject.words!r} {len(plain)} plain pictures are kept"
+            raise ValueError(f"references: got {self.references}; {kept}, give at most as many")
         pixels = torch.from_numpy(np.stack([np.asarray(picture.convert("RGB")) for picture in plain]))
         with torch.no_grad():
             known = self.encoder(pixels.permute(0, 3, 1, 2).float().to(desk.generator.device) / 127.5 - 1)

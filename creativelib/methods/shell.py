@@ -3,9 +3,10 @@
 import torch
 from PIL import Image
 
+from creativelib.arguments import finite_number
 from creativelib.generator import Generator
 from creativelib.methods.budget import Cost
-from creativelib.methods.method import Desk, Method
+from creativelib.methods.method import Desk, Method, truth
 from creativelib.methods.tail import choose
 from creativelib.seeds import derive_seed
 from creativelib.typicality import TypicalityModel
@@ -36,9 +37,9 @@ class Shell(Method):
     description = "points of the Gaussian at a chosen distance, decoded"
 
     def __init__(self, nats: float = 40.0, checked: bool = True):
-        if not isinstance(nats, int | float) or not 0 <= nats < 1e6:
+        self.nats, self.checked = finite_number("nats", nats, hint="at least 0, for example 40"), truth("checked", checked)
+        if not 0 <= self.nats < 1e6:
             raise ValueError(f"nats: got {nats!r}; give a number of at least 0, for example 40")
-        self.nats, self.checked = float(nats), bool(checked)
         self.asks = self.checked
 
     @property

@@ -7,7 +7,7 @@ from PIL import Image
 
 from creativelib.generator import Generator
 from creativelib.methods.budget import Cost, sample_cost
-from creativelib.methods.method import Desk, Method
+from creativelib.methods.method import Desk, Method, truth
 from creativelib.seeds import derive_seed
 
 BATCH = 500  # samples at once
@@ -26,7 +26,7 @@ class Tail(Method):
     description = "many plain samples; the least probable ones that the checker accepts"
 
     def __init__(self, checked: bool = True):
-        self.checked = self.asks = bool(checked)
+        self.checked = self.asks = truth("checked", checked)
 
     @property
     def settings(self) -> dict:

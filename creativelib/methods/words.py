@@ -18,7 +18,8 @@ class Words(Method):
     name = "words"
     description = "'creative', 'unusual', 'never seen before' put into the prompt"
 
-    def __init__(self, words: tuple[str, ...] = WORDS):
+    def __init__(self, words: str | tuple[str, ...] = WORDS):
+        words = (words,) if isinstance(words, str) else words
         if not words or not all(isinstance(word, str) and word.strip() for word in words):
             raise ValueError(f"words: got {words!r}; give at least one word, for example ('creative',)")
         self.words = list(words)
