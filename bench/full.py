@@ -126,9 +126,9 @@ def time_decodes(watch: Stopwatch, generator: FullSize, count: int, steps: tuple
     """Pictures by the decoder. Where ``steps`` are fewer than usual, two numbers of them tell what one costs."""
     rows = torch.randn(count, generator.embedding_dim, generator=torch.Generator().manual_seed(1))
     what = f"{PICTURES} decodes, {generator.settings.image_size} px, {DECODER_STEPS} steps"
-    generator.decode(rows[:1], steps=1)  # loads the decoder
+    _ = generator.zero_image_embedding, generator.decoder_pipeline  # are there before the time is taken
     if steps[1] == DECODER_STEPS:
-        watch.time(what, lambda: generator.decode(rows), PICTURES, count)
+        watch.time(what, lambda: generator.decode(rows, steps=DECODER_STEPS), PICTURES, count)
         return
     (few, used), (more, used_more) = (
         watch.seconds(lambda number=number: generator.decode(rows, steps=number)) for number in steps
@@ -173,6 +173,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--smoke", action="store_true", help="one of each: shows that it runs, and times nothing worth quoting")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the results (default: bench/results)")
     options = parser.parse_args(arguments)
+    if options.samples is not None and options.samples < 2:
+        parser.error(f"--samples: got {options.samples}; give at least 2: what a batch costs is told from what a sample costs")
     device = find_device(options.device)
     gpu, watch = device.type == "cuda", Stopwatch(device)
     dtype = DTYPES[options.dtype] if options.dtype else torch.float16 if gpu else torch.float32

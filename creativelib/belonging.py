@@ -2,8 +2,9 @@
 
 import warnings
 
-from creativelib.generator import Generator, positive_prompt
+from creativelib.generator import positive_prompt
 from creativelib.prior_sampling import sample_prior
+from creativelib.searchable import Searchable
 from creativelib.spaces import ConceptualSpace
 from creativelib.typicality import TypicalityModel
 
@@ -14,7 +15,7 @@ FAR = 1.5
 
 
 def require_one_subject(
-    generator: Generator, subject: str, space: ConceptualSpace, typicality: TypicalityModel, sampling: dict
+    generator: Searchable, subject: str, space: ConceptualSpace, typicality: TypicalityModel, sampling: dict
 ) -> None:
     """Refuse parts that do not belong together.
 
@@ -51,7 +52,7 @@ def require_one_subject(
         )
 
 
-def _require_near(generator: Generator, prompt: str, typicality: TypicalityModel, sampling: dict) -> None:
+def _require_near(generator: Searchable, prompt: str, typicality: TypicalityModel, sampling: dict) -> None:
     """Refuse a model to which plain samples of the prompt are far away, which those that it was fitted to cannot be."""
     dims, n = typicality.dims, typicality.n
     if n <= dims + 2:  # from so few, nothing is known of how far others are

@@ -92,14 +92,19 @@ def make_checker(name: str) -> torch.nn.Module:
 
 @torch.no_grad()
 def randomise(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
-    """Random weights that keep signals at their size: norms of one, no biases, all else normal with variance 1 / inputs."""
-    block = torch.randn(BLOCK, generator=torch.Generator().manual_seed(seed))
+    """Random weights that keep signals at their size: norms of one, no biases, all else normal with variance 1 / inputs.
+
+    Each parameter begins at another place of one block of numbers. Where all began at its first, queries were keys, every token
+    saw itself alone, and what a prior predicted did not depend on its noise.
+    """
+    source = torch.Generator().manual_seed(seed)
+    block = torch.randn(BLOCK, generator=source)
     for name, parameter in module.named_parameters():
         if parameter.ndim < 2 and name.endswith(("weight", "bias")):
             parameter.fill_(float(name.endswith("weight")))
             continue
         flat, scale = parameter.view(-1), (parameter.shape[0] / parameter.numel()) ** 0.5
-        part = (block * scale).to(parameter)
+        part = (block.roll(int(torch.randint(BLOCK, (), generator=source))) * scale).to(parameter)
         for start in range(0, len(flat), BLOCK):
             piece = flat[start : start + BLOCK]
             piece.copy_(part[: len(piece)])

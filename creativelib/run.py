@@ -12,7 +12,6 @@ from tqdm.auto import tqdm
 
 from creativelib.arguments import whole_number
 from creativelib.directions import NegativeCluster
-from creativelib.generator import Generator
 from creativelib.loading import disk_is_full
 from creativelib.pullback import RULES, Rule, YesNoChecker
 from creativelib.reopening import generator_of
@@ -31,6 +30,7 @@ from creativelib.run_folder import (
     write_state,
 )
 from creativelib.search import Search
+from creativelib.searchable import Searchable
 from creativelib.snapshots import Snapshots
 from creativelib.spaces import LoRA, make_space
 from creativelib.storage import real_path
@@ -328,7 +328,7 @@ class CreativeRun(Search):
         cls,
         folder: str | Path,
         *,
-        generator: Generator | None = None,
+        generator: Searchable | None = None,
         typicality: TypicalityModel | None = None,
         rule: Rule | None = None,
         checker: YesNoChecker | None = None,

@@ -15,7 +15,7 @@ import creativelib
 from creativelib.arguments import finite_number, seed_number, seed_numbers, whole_number
 from creativelib.belonging import require_one_subject
 from creativelib.directions import NegativeCluster, directional_loss
-from creativelib.generator import Generator, NotFinite, positive_prompt
+from creativelib.generator import NotFinite, positive_prompt
 from creativelib.interrupts import uninterrupted
 from creativelib.losses import anchor_loss, creative_loss
 from creativelib.prior_sampling import noise_sources, sample_prior
@@ -28,6 +28,7 @@ from creativelib.pullback import (
     checked_decision,
     checked_rule,
 )
+from creativelib.searchable import Searchable
 from creativelib.seeds import derive_seed
 from creativelib.snapshots import Snapshots
 from creativelib.spaces import ConceptualSpace
@@ -36,7 +37,7 @@ from creativelib.threads import threads_for_one
 from creativelib.typicality import TypicalityModel
 
 ANCHOR_SAMPLES = 1000  # plain samples that a threshold of the anchor is read from
-_PLAIN_LIMITS: WeakKeyDictionary[Generator, dict] = WeakKeyDictionary()  # such thresholds, by prompt and sampling
+_PLAIN_LIMITS: WeakKeyDictionary[Searchable, dict] = WeakKeyDictionary()  # such thresholds, by prompt and sampling
 TARGET_WINDOW = 10  # steps over which the surprise is averaged before a target counts as reached
 
 
@@ -85,7 +86,7 @@ class Search:
 
     def __init__(
         self,
-        generator: Generator,
+        generator: Searchable,
         subject: str,
         space: ConceptualSpace,
         typicality: TypicalityModel,

@@ -14,9 +14,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from creativelib.arguments import plain_words, seed_number, whole_number
-from creativelib.generator import Generator
 from creativelib.interrupts import uninterrupted
 from creativelib.prior_sampling import noise_sources
+from creativelib.searchable import Searchable
 from creativelib.storage import replace, tensor_path
 from creativelib.text import POSITIVE_PROMPT, TextCondition, positive_prompt, split_article
 
@@ -28,14 +28,14 @@ class ConceptualSpace:
     ``condition`` (what the prior is told).
 
     Args:
-        generator: frozen; it is not changed outside the ``with`` block. Also what stands in for one, see ``frameworks``.
+        generator: frozen; it is not changed outside the ``with`` block.
         subject: the words of the subject, e.g. ``"vehicle"``.
         seed: of random initial values, where there are any.
     """
 
     name = ""
 
-    def __init__(self, generator: Generator, subject: str, seed: int = 0):
+    def __init__(self, generator: Searchable, subject: str, seed: int = 0):
         self.generator, self.subject, self.seed = generator, subject, seed_number("seed", seed)
         self.options: dict = {}  # the other arguments of ``make_space``, as JSON values
         with torch.no_grad():
@@ -112,7 +112,7 @@ class LoRA(ConceptualSpace):
     name = "lora"
     targets = ("to_q", "to_k", "to_v", "to_out.0")
 
-    def __init__(self, generator: Generator, subject: str, seed: int = 0, rank: int = 10):
+    def __init__(self, generator: Searchable, subject: str, seed: int = 0, rank: int = 10):
         super().__init__(generator, subject, seed)
         network = generator.adapted
         adapted = [
@@ -177,7 +177,7 @@ class SubjectToken(ConceptualSpace):
 
     name = "subject-token"
 
-    def __init__(self, generator: Generator, subject: str, seed: int = 0):
+    def __init__(self, generator: Searchable, subject: str, seed: int = 0):
         super().__init__(generator, subject, seed)
         article, noun = split_article(subject)
         self._put_tokens("subject", f"{article} ", noun, "")
@@ -215,7 +215,7 @@ class AdjectiveToken(SubjectToken):
 
     name = "adjective-token"
 
-    def __init__(self, generator: Generator, subject: str, seed: int = 0, adjective: str = "creative"):
+    def __init__(self, generator: Searchable, subject: str, seed: int = 0, adjective: str = "creative"):
         ConceptualSpace.__init__(self, generator, subject, seed)
         adjective = " ".join(plain_words("adjective", adjective, "creative").split())
         self.options = {"adjective": adjective}
@@ -230,7 +230,7 @@ class LoRAWithSubjectToken(LoRA):
 
     name = "lora+subject-token"
 
-    def __init__(self, generator: Generator, subject: str, seed: int = 0, rank: int = 10):
+    def __init__(self, generator: Searchable, subject: str, seed: int = 0, rank: int = 10):
         super().__init__(generator, subject, seed, rank)
         self._token = SubjectToken(generator, subject, seed)
         self._parameters |= self._token._parameters
@@ -247,7 +247,7 @@ class Embedding(ConceptualSpace):
 
     name = "embedding"
 
-    def __init__(self, generator: Generator, subject: str, seed: int = 0):
+    def __init__(self, generator: Searchable, subject: str, seed: int = 0):
         if not hasattr(generator, "decode"):
             raise ValueError(
                 f"space: {generator.name!r} draws no embeddings, so there is no {self.name!r} to search; use 'lora'"
@@ -271,7 +271,7 @@ class Embedding(ConceptualSpace):
 SPACES = {space.name: space for space in (LoRA, SubjectToken, AdjectiveToken, LoRAWithSubjectToken, Embedding)}
 
 
-def make_space(name: str, generator: Generator, subject: str, seed: int = 0, **options) -> ConceptualSpace:
+def make_space(name: str, generator: Searchable, subject: str, seed: int = 0, **options) -> ConceptualSpace:
     """Make a conceptual space by name: one of ``SPACES``; ``options`` are those of its class (``rank``, ``adjective``).
 
     Raises:

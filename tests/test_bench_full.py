@@ -1,10 +1,52 @@
-"""What the bench at full size extrapolates: with the times of known laws, on a miniature."""
+"""What the bench at full size extrapolates, with the times of known laws; and that it runs, on shrunk architectures."""
+
+import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from bench import full
 from bench.full import Stopwatch, Timing
+from creativelib import full_size
+from creativelib.full_size import FAMILIES, FullSize, configuration
+
+# Widths and depths of the shrunk architectures; all else is as it was published.
+WIDTHS = ("hidden_size", "intermediate_size", "embedding_dim", "projection_dim", "cross_attention_dim", "encoder_hid_dim")
+WIDTHS += ("transformerDimSize", "imageDimSize", "image_token_embed_dim")
+DEPTHS = ("num_hidden_layers", "num_layers", "layers_per_block")
+HEADS = ("num_attention_heads", "num_key_value_heads", "addition_embed_type_num_heads")
+SHRUNK = dict.fromkeys(WIDTHS, 64) | dict.fromkeys(DEPTHS, 1) | dict.fromkeys(HEADS, 2)
+SHRUNK |= {"attention_head_dim": 8, "block_out_channels": [32] * 4, "base_channels": 32}
+
+
+def shrunk(facts):
+    """A configuration whose parts have a thousandth of the weights."""
+    if not isinstance(facts, dict):
+        return facts
+    return {key: SHRUNK[key] if key in SHRUNK else shrunk(value) for key, value in facts.items()}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_part_runs(family, monkeypatch, tmp_path, capsys):
+    class Small(FullSize):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            self.settings = replace(self.settings, image_size=64)
+
+    for module in (full, full_size):
+        monkeypatch.setattr(module, "configuration", lambda name: shrunk(configuration(name)))
+    monkeypatch.setattr(full, "FullSize", Small)
+    full.main(["--family", family, "--device", "cpu", "--smoke", "--dtype", "bfloat16", "--out", str(tmp_path)])
+    (path,) = tmp_path.iterdir()
+    facts = json.loads(path.read_text())
+    assert path.name.startswith(family) and path.name.endswith("-smoke.json")
+    timed = [timing["what"] for timing in facts["timings"]]
+    assert [what.partition(",")[0] for what in timed] == [
+        "1 prior samples", "1 prior samples by diffusers' pipeline", "1 creative step", "16 decodes", "1 check of 4 pictures",
+    ]  # fmt: skip
+    assert all(timing["seconds"] > 0 and timing["processor"] > 0 for timing in facts["timings"])
+    assert "decoder" in capsys.readouterr().out  # the ledger
 
 
 @pytest.fixture
@@ -20,6 +62,7 @@ def watch(monkeypatch):
 
         settings = type("Settings", (), {"image_size": 512})
         embedding_dim = 4
+        zero_image_embedding = decoder_pipeline = None
 
         def decode(self, rows, steps=50):
             counted.append(5 * len(rows) + 0.5 * steps * len(rows))
@@ -41,6 +84,13 @@ def test_what_a_batch_costs_is_not_multiplied_with_its_samples(watch, capsys):
     assert plain.seconds == pytest.approx(10 * 3 + 5000 * 20) and (plain.asked, plain.measured) == (5000, 5)
     said = capsys.readouterr().out
     assert said.count("(extrapolated from ") == 2 and "ratio: 10.0" in said
+
+
+@pytest.mark.parametrize("samples", ["1", "0", "-3"])
+def test_too_few_samples_are_refused_before_anything_is_made(samples, capsys):
+    with pytest.raises(SystemExit):
+        full.main(["--device", "cpu", "--samples", samples])
+    assert f"--samples: got {samples}; give at least 2" in capsys.readouterr().err
 
 
 def test_what_is_measured_whole_is_not_extrapolated(watch, capsys):

@@ -4,6 +4,8 @@ raises where tensors of two devices meet.
 
 import pytest
 import torch
+from diffusers import DDIMScheduler, DDPMScheduler, KandinskyPipeline, KandinskyV22Pipeline
+from miniature import SIDE
 from miniature_one_step import build_one_step_folder
 from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -101,14 +103,47 @@ def test_a_step_of_a_one_step_model(tmp_path, monkeypatch):
     assert all(parameter.grad.is_meta for parameter in space.parameters())
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Decoders without what reads values: pictures stay tensors, timesteps numbers of the CPU, no mask is looked into."""
+    monkeypatch.setattr("transformers.masking_utils.is_tracing", lambda tensor=None: True)
+    for kind in (KandinskyPipeline, KandinskyV22Pipeline):
+        call = kind.__call__
+        monkeypatch.setattr(kind, "__call__", lambda self, call=call, **options: call(self, **options, output_type="pt"))
+    for kind in (DDIMScheduler, DDPMScheduler):
+        start = kind.set_timesteps
+        monkeypatch.setattr(kind, "set_timesteps", lambda self, steps, device=None, start=start: start(self, steps))
+
+
+def test_pictures_are_drawn(away, undrawn):
+    """By the UNet and MoVQ, told by the multilingual text encoder where there is one; in half precision, as on a GPU."""
+    generator = load_generator(away.origin, device=META, dtype=torch.float16)
+    rows = torch.randn(3, away.embedding_dim)  # of another device, as a caller may give them
+    with OneDevice():
+        for one in (away, generator):
+            pictures = one.decode(rows, batch_size=2)
+            assert [(picture.shape, picture.device) for picture in pictures] == [((3, SIDE, SIDE), META)] * 3
+            assert pictures[0].dtype == one.dtype
+
+
+def test_a_multilingual_text_encoder_reads(miniature_folders, monkeypatch, undrawn):
+    monkeypatch.setattr("creativelib.generator.find_device", torch.device)
+    for dtype in (torch.float32, torch.float16):
+        away = load_generator(miniature_folders["2.1"], device=META, dtype=dtype)
+        with OneDevice():
+            row = away.text_embedding(PROMPT, "decoder")
+        assert (row.shape, row.device, row.dtype) == ((1, away.embedding_dim), META, torch.float32)
+        assert away.decoder_pipeline.text_encoder.dtype == dtype
+
+
 def test_pictures_are_read(away):
     with OneDevice():
         assert away.encode_images([Image.new("RGB", (40, 32))]).is_meta and away.zero_image_embedding.is_meta
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_at_full_size(family, monkeypatch):
-    """The published architectures: shapes, devices and dtypes of five steps, without their gigabytes."""
+def test_at_full_size(family, monkeypatch, undrawn):
+    """The published architectures: shapes, devices and dtypes of five steps and of a picture, without their gigabytes."""
 
     def without_values(make, *names, dtype, seed):
         with META:
@@ -120,3 +155,6 @@ def test_at_full_size(family, monkeypatch):
         rows = sample_embeddings(generator, generator.encode_text(PROMPT), noise_sources([1, 2]))
     assert rows.shape == (2, generator.embedding_dim)
     assert (rows.dtype, generator.image_encoder.dtype) == (torch.float32, torch.float16)
+    with OneDevice():
+        (picture,) = generator.decode(torch.randn(1, generator.embedding_dim), steps=2)
+    assert (picture.shape, picture.dtype, picture.device) == ((3, 512, 512), torch.float16, META)

@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import pytest
 import torch
-from miniature import sharpen_attention
+from miniature import let_noise_matter
 
 from creativelib.full_size import (
     CHECKERS,
@@ -21,7 +21,7 @@ from creativelib.full_size import (
     randomise,
 )
 from creativelib.generator import positive_prompt
-from creativelib.prior_sampling import noise_sources, sample_embeddings
+from creativelib.prior_sampling import CachedPrior, noise_sources, sample_embeddings
 
 CPU = torch.device("cpu")
 # 10^9 parameters of the published checkpoints.
@@ -74,6 +74,9 @@ def test_random_weights_keep_signals_at_their_size():
     assert bool((net[1].weight == 1).all()) and not bool(net[0].bias.any())
     large = randomise(torch.nn.Linear(1024, 4096)).weight  # four blocks of numbers
     assert torch.linalg.matrix_rank(large[::4]) == 1024 and not torch.equal(large[0], large[1024])
+    pair = randomise(torch.nn.ModuleList([torch.nn.Linear(700, 700), torch.nn.Linear(700, 700)]))
+    alike = torch.corrcoef(torch.stack([one.weight.flatten() for one in pair]))[0, 1]
+    assert abs(float(alike)) < 0.01  # queries that are keys would let every token see itself alone
 
 
 def test_the_tokenizer_has_the_special_tokens_of_clip():
@@ -83,17 +86,41 @@ def test_the_tokenizer_has_the_special_tokens_of_clip():
     assert tokenizer.decode(ids, skip_special_tokens=True).split()[:3] == ["professional", "high", "-"]
 
 
+def tail_positions(cached):
+    """Time, noise and PRD token at each other's places."""
+    cached.tail_positions = cached.tail_positions.roll(1, 1)
+
+
+def a_stale_key(cached):
+    """In one block of twenty, one token is what it was a block before."""
+    key = cached.keys[10].clone()
+    key[:, :, 5] = cached.keys[9][:, :, 5]
+    cached.keys[10] = key
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
-def test_at_full_size_ours_is_diffusers(family):
-    """Five steps, guidance 4, two samples: equal to diffusers' own pipeline but for float noise."""
-    generator = FullSize(family, CPU, torch.float32)
-    sharpen_attention(generator.prior)
-    prompt = positive_prompt("vehicle")
-    with torch.no_grad():
-        found = sample_embeddings(generator, generator.encode_text(prompt), noise_sources([1, 2]))
+def test_at_full_size_ours_is_diffusers(family, monkeypatch):
+    """Two steps (the miniatures take more), guidance 4, two samples: equal to diffusers' own pipeline but for float noise."""
+    generator = FullSize(family, CPU, torch.bfloat16)  # of the image encoder, which has no part in it
+    let_noise_matter(generator.prior)
+    prompt, prepare = positive_prompt("vehicle"), CachedPrior.__init__
+
+    @torch.no_grad()
+    def ours(mistake=lambda cached: None):
+        def prepare_wrongly(cached, *arguments):
+            prepare(cached, *arguments)
+            mistake(cached)
+
+        monkeypatch.setattr(CachedPrior, "__init__", prepare_wrongly)
+        return sample_embeddings(generator, generator.encode_text(prompt), noise_sources([1, 2]), steps=2)
+
     expected = generator.prior_pipeline(
-        prompt, num_images_per_prompt=2, num_inference_steps=5, guidance_scale=4.0, generator=noise_sources([1, 2])
+        prompt, num_images_per_prompt=2, num_inference_steps=2, guidance_scale=4.0, generator=noise_sources([1, 2])
     ).image_embeds
-    assert not torch.allclose(found[0], found[1], atol=0.1)  # the samples differ, so equality says something
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+    tolerance = 1e-3
+    torch.testing.assert_close(ours(), expected, rtol=0, atol=tolerance)
+    # What shows that equality says something: the samples differ, and a small mistake is seen.
+    assert (expected[0] - expected[1]).abs().mean() > 100 * tolerance
+    for mistake in (tail_positions, a_stale_key):
+        assert (ours(mistake) - expected).abs().max() > 10 * tolerance, mistake.__doc__

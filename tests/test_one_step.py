@@ -1,5 +1,6 @@
 """The method on one-step models: drawn as diffusers draws, measured as the eyes see, searched, kept and opened like any run."""
 
+import inspect
 import json
 
 import numpy as np
@@ -18,6 +19,7 @@ from creativelib.generator import NotFinite, positive_prompt
 from creativelib.prior_sampling import noise_sources, sample_prior
 from creativelib.pullback import SumRule
 from creativelib.run import CreativeRun
+from creativelib.searchable import Searchable
 from creativelib.spaces import SPACES, make_space
 from creativelib.typicality import TypicalityModel
 
@@ -43,6 +45,17 @@ def typicality(model):
 
 def array(images):
     return np.stack([np.asarray(image, float) for image in images])
+
+
+def test_it_has_what_a_search_needs_of_a_generator(model, small_generator):
+    methods = [name for name in dir(Searchable) if inspect.isfunction(getattr(Searchable, name)) and name[0] != "_"]
+    assert {"encode_text", "draw", "tokenize"} <= set(methods)
+    for one in (model, small_generator):
+        assert isinstance(one, Searchable)
+        for name in methods:
+            asked, taken = (inspect.signature(getattr(kind, name)).parameters.values() for kind in (Searchable, type(one)))
+            kinds = {parameter.name: parameter.kind for parameter in taken}
+            assert all(kinds[each.name] == each.kind for each in asked if each.kind != each.VAR_KEYWORD), name
 
 
 @pytest.mark.parametrize(("scheduler", "timestep"), [("tcd", None), ("lcm", 799)])
