@@ -210,6 +210,17 @@ def test_jupyterlab_can_be_told_more():
     assert "-m jupyterlab --allow-root --port=9000 notebooks/" in make(ROOT, "-n", "lab", "LAB=--allow-root --port=9000")
 
 
+@pytest.mark.parametrize(("cores", "jobs"), [(1, 1), (5, 5), (20, 8)])
+def test_the_pool_is_as_wide_as_the_machine(tmp_path, monkeypatch, cores, jobs):
+    getconf = tmp_path / "getconf"
+    getconf.write_text(f"#!/bin/sh\necho {cores}\n")
+    getconf.chmod(0o755)
+    monkeypatch.delenv("JOBS", raising=False)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    for command in ("test", "comparison-small"):
+        assert re.search(rf"(-n|--jobs) {jobs} ", make(ROOT, "-n", command))
+
+
 def test_all_is_tested_in_one_pool_by_one_command():
     """README, continuous integration and contributors run the same: a file at a time on each core, one thread each."""
     command = make(ROOT, "-n", "test", "JOBS=3").splitlines()[-1]
