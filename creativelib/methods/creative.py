@@ -17,6 +17,9 @@ from creativelib.spaces import SPACES, make_space
 class Creative(Method):
     """Section 5 of the paper, for as many steps as the budget pays.
 
+    A step in the embedding itself does not ask the prior; it is charged like the others, so that a budget means as many steps
+    in every space.
+
     Args:
         space: one of ``spaces.SPACES``.
         steps: at most so many; ``None`` for as many as can be paid.
