@@ -1,6 +1,7 @@
 """``make pocket`` from end to end, seconds instead of hours: every stage on a small made-up corpus, then the export loads."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,9 +9,16 @@ import torch
 
 from creativelib.frameworks import pocket as one_step
 from creativelib.generator import load_generator
-from creativelib.pocket import taxonomy, train
+from creativelib.pocket import checker_training, clip, decoder, pixels, prior, taxonomy, teachers, train
+from creativelib.pocket import one_step as distilling
 from creativelib.prior_sampling import sample_prior
 from creativelib.pullback import load_checker
+
+# fewer pictures a step than a stage learns from: two steps of so many would take a CPU as long as all the rest
+BATCHES = {
+    (clip, "train_text_encoder"): 8, (clip, "train_image_encoder"): 8, (prior, "train"): 8, (decoder, "train"): 8,
+    (pixels, "train"): 4, (checker_training, "train"): 9, (distilling, "train"): 8,
+}  # fmt: skip
 
 
 def small_corpus(work):
@@ -18,7 +26,7 @@ def small_corpus(work):
     random = np.random.default_rng(0)
     images, records, drawings = [], [], []
     yy, xx = np.mgrid[:128, :128]
-    for index in range(96):
+    for index in range(64):
         noun = taxonomy.SUBJECTS[index % 8]
         image = np.full((128, 128, 3), 255, np.uint8)
         x, y, size = random.integers(40, 88), random.integers(40, 88), random.integers(15, 35)
@@ -31,7 +39,7 @@ def small_corpus(work):
         if index % 2 == 0:
             shape = f'<rect x="{x - size}" y="{y - size}" width="{2 * size}" height="{2 * size}" fill="{fill}"/>'
         drawings.append(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="6 6 116 116">{shape}</svg>')
-        split = "held-out rendering" if index >= 80 else "train"
+        split = "held-out rendering" if index >= 52 else "train"
         record = {"concept": f"{noun}{index % 24}", "label": f"{noun} {index % 3}", "tags": ["thing"], "nouns": [noun]}
         records.append({**record, "set": "made", "style": "flat", "split": split})
     (work / "corpus").mkdir(parents=True)
@@ -44,6 +52,10 @@ def test_every_stage_runs_and_the_export_draws(tmp_path, monkeypatch):
     work, out = tmp_path / "work", tmp_path / "out"
     small_corpus(work)
     monkeypatch.setattr(train, "check_sizes", lambda folder: None)  # its own test
+    for (stage, name), batch in BATCHES.items():
+        monkeypatch.setattr(stage, name, partial(getattr(stage, name), batch=batch))
+    words = teachers.vocabulary()[::20]  # of 30,000, each of which is read
+    monkeypatch.setattr(teachers, "vocabulary", lambda: words)
     monkeypatch.setattr("sys.argv", ["train", "--work", str(work), "--out", str(out), "--budget", "test", "--device", "cpu"])
     (out / "logs").mkdir(parents=True)
     (out / "logs/a-stage-that-is-no-more.csv").write_text("step,seconds\n")
