@@ -65,9 +65,9 @@ def sharpen_attention(prior: PriorTransformer) -> None:
 def let_noise_matter(prior: PriorTransformer) -> None:
     """The same for random weights of the published sizes (``full_size.randomise``).
 
-    Two samples then differ by a sixth of their spread, float noise by less than 1e-4 of it. Sharper still, twenty blocks would
-    make the float noise as large as the samples' difference; as they are, the samples would be nearly alike, and positions,
-    which a trained prior has nearly as large as its tokens, would be 400 times smaller than they.
+    Two samples of Kandinsky 2.1 then differ by half of their spread, and float noise is 1e-5 of it. As the weights are, samples
+    differ by a hundredth; sharpened as above, twenty blocks make the float noise a hundredth (both at a width of 256).
+    Positions would be 400 times smaller than the tokens.
     """
     for block in prior.transformer_blocks:
         block.attn1.to_q.weight.mul_(2.0)

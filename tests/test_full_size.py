@@ -118,9 +118,9 @@ def test_at_full_size_ours_is_diffusers(family, monkeypatch):
     expected = generator.prior_pipeline(
         prompt, num_images_per_prompt=2, num_inference_steps=2, guidance_scale=4.0, generator=noise_sources([1, 2])
     ).image_embeds
-    tolerance = 1e-3
+    tolerance = 2e-4  # measured for 2.1: 4e-5, where the samples differ by 1.4
     torch.testing.assert_close(ours(), expected, rtol=0, atol=tolerance)
     # What shows that equality says something: the samples differ, and a small mistake is seen.
-    assert (expected[0] - expected[1]).abs().mean() > 100 * tolerance
+    assert (expected[0] - expected[1]).abs().mean() > 1000 * tolerance
     for mistake in (tail_positions, a_stale_key):
-        assert (ours(mistake) - expected).abs().max() > 10 * tolerance, mistake.__doc__
+        assert (ours(mistake) - expected).abs().max() > 50 * tolerance, mistake.__doc__
