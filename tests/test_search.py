@@ -14,6 +14,7 @@ from creativelib.prior_sampling import sample_prior
 from creativelib.pullback import SumRule
 from creativelib.run import CreativeRun
 from creativelib.run_folder import find_run
+from creativelib.search import TARGET_WINDOW, present_surprise
 from creativelib.spaces import make_space
 
 # --- rules ------------------------------------------------------------------------------------------------------------
@@ -54,6 +55,14 @@ def test_a_rule_that_a_file_takes_for_another_is_refused(make):
 
 
 # --- ends -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_rising_surprise_is_read_where_it_is_and_not_where_it_was():
+    rows = [{"step": step, "surprise": 70.0 + 6 * step, "held": False} for step in range(TARGET_WINDOW + 4)]
+    assert present_surprise(rows) == pytest.approx(70 + 6 * len(rows))  # what the next sample will have
+    repeats = [{"step": len(rows) + i, "surprise": 0.0, "held": True} for i in range(3)]  # an anchor step repeats its sample
+    assert present_surprise([*rows, *repeats]) == pytest.approx(70 + 6 * (len(rows) + 3))
+    assert np.isnan(present_surprise(rows[: TARGET_WINDOW - 1]))
 
 
 @pytest.mark.parametrize("stopped", ["target", "not finite"])
