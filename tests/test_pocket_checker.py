@@ -7,7 +7,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from creativelib.metrics.drawing import filled, loose_parts
-from creativelib.pocket import checker, checker_training, corpus, questions, spoilt, worlds
+from creativelib.pocket import checker, checker_training, corpus, questions, searched, spoilt, worlds
 from creativelib.pocket.autoencoder import to_tensor
 
 NOUNS = ("vehicle", "fruit", "pet", "building", "chair", "face", "tool")
@@ -278,6 +278,31 @@ def drawn(both):
     return rows, both.pictures(rows) // 2 + 64
 
 
+NOBODY = searched.Searched(np.empty((0, corpus.SIZE, corpus.SIZE, 3), np.uint8), [], np.empty(0, bool))
+
+
+def test_what_searches_drew_is_the_subject_nearby_and_far_out_it_is_not(world, tmp_path, monkeypatch):
+    both, said, asked = both_worlds(*world), [], []
+    images = np.stack([np.full((corpus.SIZE, corpus.SIZE, 3), value, np.uint8) for value in (10, 20)])
+    found = searched.Searched(images, ["pet", "fruit"], np.array([False, True]))
+    features = torch.randn(len(both), 6, generator=torch.Generator().manual_seed(1))
+    degrade, dialogue = checker_training.degrade, checker_training.dialogue
+    monkeypatch.setattr(checker_training, "degrade", lambda picture, _: asked.append(picture) or degrade(picture, _))
+    monkeypatch.setattr(
+        checker_training,
+        "dialogue",
+        lambda word, answer, *_, **__: said.append((word, answer)) or dialogue(word, answer, *_, **__),
+    )
+    checker_training.train(both, features, *drawn(both), found, tmp_path, "cpu", 1, batch=8, eye_steps=1)
+    # a batch of 8: five pictures of the worlds, one near, then of two negatives one far
+    assert [int(picture[0, 0, 0]) for picture in asked[5:]] == [10, 20]
+    near, far = said[20:24], said[24:28]
+    called = {noun: set(questions.yes_words(questions.only_noun(noun))) for noun in ("pet", "fruit")}
+    assert [answer for _, answer in near] == ["Yes", "Yes", "No", "No"] and {word for word, _ in near[:2]} <= called["pet"]
+    assert [answer for _, answer in far] == ["No"] * 4 and {word for word, _ in far[:2]} <= called["fruit"]
+    assert not {word for word, _ in near[2:]} & called["pet"]
+
+
 def test_what_the_decoder_drew_is_shown_as_what_it_is_of(world, tmp_path, monkeypatch):
     both, asked = both_worlds(*world), []
     rows, pictures = drawn(both)
@@ -286,7 +311,7 @@ def test_what_the_decoder_drew_is_shown_as_what_it_is_of(world, tmp_path, monkey
     features = torch.randn(len(both), 6, generator=torch.Generator().manual_seed(1))
     monkeypatch.setattr(checker_training, "degrade", lambda picture, _: asked.append(picture) or picture)
     monkeypatch.setattr(checker_training, "dialogue", lambda subject, answer, *_, **__: f"{subject} {answer}")
-    checker_training.train(both, features, rows, pictures, tmp_path, "cpu", 2, batch=8, eye_steps=1)
+    checker_training.train(both, features, rows, pictures, NOBODY, tmp_path, "cpu", 2, batch=8, eye_steps=1)
     assert [bool((picture == (1, 2, 3)).all()) for picture in asked] == 2 * [True, False, False, False, False, False]
     assert not any((picture == (3, 2, 1)).all() for picture in asked)
 
@@ -294,14 +319,14 @@ def test_what_the_decoder_drew_is_shown_as_what_it_is_of(world, tmp_path, monkey
 def test_training_runs_saves_and_resumes(world, tmp_path):
     both = both_worlds(*world)
     features = torch.randn(len(both), 6, generator=torch.Generator().manual_seed(1))
-    trained = checker_training.train(both, features, *drawn(both), tmp_path, "cpu", 2, batch=8)
+    trained = checker_training.train(both, features, *drawn(both), NOBODY, tmp_path, "cpu", 2, batch=8)
     loaded = checker.load(tmp_path / "shipped/checker")
     images = world[0]
     logits = checker.answer_logits(loaded.model, loaded.processor, images[:2], "fruit")
     expected = checker.answer_logits(trained.model, trained.processor, images[:2], "fruit")
     torch.testing.assert_close(logits, expected, atol=5e-3, rtol=0)
     nothing = torch.zeros_like(features)  # done already: at once
-    again = checker_training.train(both, nothing, *drawn(both), tmp_path, "cpu", 2, batch=8)
+    again = checker_training.train(both, nothing, *drawn(both), NOBODY, tmp_path, "cpu", 2, batch=8)
     torch.testing.assert_close(checker.answer_logits(again.model, again.processor, images[:2], "fruit"), expected)
 
 
@@ -315,4 +340,4 @@ def test_a_possible_picture_is_called_what_its_first_drawing_is(world):
 def test_training_refuses_bad_input(world, tmp_path):
     with pytest.raises(ValueError, match="one a picture"):
         both = both_worlds(*world)
-        checker_training.train(both, torch.zeros(3, 6), *drawn(both), tmp_path, "cpu", 1)
+        checker_training.train(both, torch.zeros(3, 6), *drawn(both), NOBODY, tmp_path, "cpu", 1)

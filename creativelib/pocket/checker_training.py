@@ -22,7 +22,8 @@ from creativelib.pocket.checker import (
     save,
     train_tokenizer,
 )  # fmt: skip
-from creativelib.pocket.questions import Refusals, described, dialogue, subject_word, yes_words
+from creativelib.pocket.questions import Refusals, described, dialogue, only_noun, subject_word, yes_words
+from creativelib.pocket.searched import Searched
 from creativelib.pocket.spoilt import degrade, hard_negatives
 from creativelib.pocket.worlds import Worlds
 
@@ -153,6 +154,7 @@ def train(
     features: torch.Tensor,
     drawn_rows: torch.Tensor,
     drawn: np.ndarray,
+    searched: Searched,
     work: Path,
     device: str,
     steps: int,
@@ -166,9 +168,10 @@ def train(
     First the vision tower alone, for ``eye_steps`` (default: ``steps``) of 64 pictures, learns to tell ``features`` (rows, f),
     the ImageNet features of all pictures, and the noun; then all learns to answer, for ``steps`` of ``batch`` pictures, a third
     of them hard negatives. A quarter of the others are what the decoder made, ``drawn`` (m, 128, 128, 3), of the pictures in
-    ``drawn_rows`` (m,): softer than drawings are, as all is that it will be asked about. A picture that no noun holds of is
-    not shown. Only ``patch_share`` of the patches are seen, until the last quarter of the steps. Resumable. Raises ValueError
-    when pictures and features are not as many.
+    ``drawn_rows`` (m,): softer than drawings are, as all is that it will be asked about. Another quarter are what searches drew
+    nearby, and half of the negatives what they drew far out (``searched``). A picture that no noun holds of is not shown. Only
+    ``patch_share`` of the patches are seen, until the last quarter of the steps. Resumable. Raises ValueError when pictures and
+    features are not as many.
     """
     if len(worlds) != len(features):
         raise ValueError(f"features must be one a picture of the worlds: got {len(features)} for {len(worlds)}.")
@@ -195,9 +198,15 @@ def train(
     refusals = Refusals(typical)
     assistant = tokenizer.convert_tokens_to_ids(ASSISTANT)
     yes, no = answer_ids(tokenizer)
+    far, near = (np.flatnonzero(searched.far == kind) for kind in (True, False))
     bad = batch // 3
-    real = batch - bad
+    lost = min(bad // 2, len(far))  # pictures of a batch that a search drew far out
+    held = min((batch - bad) // 4, len(near))  # and nearby
+    real = batch - bad - held
     asked = 4
+
+    def some_of(rows: np.ndarray, count: int, generator: torch.Generator) -> np.ndarray:
+        return rows[torch.randint(max(1, len(rows)), (count,), generator=generator).numpy()]
 
     def seen(rows: torch.Tensor) -> torch.Tensor:
         return ((features[rows].float() - mean) / std).clamp(-6, 6).to(device)
@@ -213,7 +222,7 @@ def train(
 
     def loss_of(learner: Learner, generator: torch.Generator, step: int) -> tuple[torch.Tensor, dict]:
         rows = worlds.draw(real, generator)
-        some = torch.randint(max(1, len(drawn)), (min(real // 4, len(drawn)),), generator=generator)
+        some = torch.randint(max(1, len(drawn)), (min((batch - bad) // 4, len(drawn)),), generator=generator)
         rows[: len(some)] = drawn_rows[some]
         shown_whole = np.concatenate([drawn[some.numpy()], worlds.pictures(rows[len(some) :])])
         pictures = [degrade(picture, generator) for picture in shown_whole]
@@ -228,7 +237,14 @@ def train(
                 talks.append(dialogue(refusals.draw([record], generator), "No", generator))
             kind = other if float(torch.rand(1, generator=generator)) < 0.1 else captions.pick(record["nouns"], generator)
             talks.append(dialogue(kind, None, label=record["label"]))
-        negatives = hard_negatives(shown, typical, bad, generator, asked, weights)
+        found = np.concatenate([some_of(near, held, generator), some_of(far, lost, generator)])
+        for row in found.tolist():
+            record = only_noun(searched.nouns[row])
+            answer = "No" if searched.far[row] else "Yes"
+            talks += [dialogue(subject_word(record, generator), answer, generator) for _ in range(asked // 2)]
+            talks += [dialogue(refusals.draw([record], generator), "No", generator) for _ in range(asked // 2)]
+        pictures += [degrade(searched.images[row], generator) for row in found]
+        negatives = hard_negatives(shown, typical, bad - lost, generator, asked, weights)
         talks += [dialogue(word, "No", generator) for words in negatives.subjects for word in words]
         tokens = tokenizer(talks, padding=True, padding_side="right", return_tensors="pt").input_ids
         tokens = tokens[:, :MAX_DIALOGUE].unflatten(0, (batch, asked)).to(device)

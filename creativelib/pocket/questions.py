@@ -28,6 +28,11 @@ def described(record: dict, typical: list[dict]) -> dict:
     return record if "label" in record else {**typical[record["first"]], "nouns": record["nouns"]}
 
 
+def only_noun(noun: str) -> dict:
+    """The record of a picture of which nothing but its noun is known."""
+    return {"label": noun, "nouns": [noun], "tags": []}
+
+
 def yes_words(record: dict) -> list[str]:
     """All that a picture may be called: its nouns, their synonyms, its label, words of it that are also tags."""
     words = list(record["nouns"])

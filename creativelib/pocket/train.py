@@ -31,10 +31,12 @@ from creativelib.pocket import (
     pixels,
     possible,
     prior,
+    searched,
     space,
     training,
     worlds,
 )  # fmt: skip
+from creativelib.pocket.measured import Amounts, Measured
 
 # Steps of each stage. "cpu": what the shipped weights took on two cores (the decoder saw as many pictures in four runs);
 # "one-step" is planned for three hours on one core. "gpu": a guess at half an hour on a GPU, not yet tried; "test": seconds.
@@ -42,17 +44,17 @@ BUDGETS = {
     "cpu": {
         "autoencoder": 8600, "space": 2000, "text": 1800, "image": 9000, "prior": 16000, "decoder": 60500, "pixels": 12000,
         "checker-eyes": 1200, "checker": 2800, "possible": 34000, "possible-held-out": 2000, "drawn": 6000, "dissolved": 4000,
-        "one-step-pairs": 20000, "one-step": 14000,
+        "searched-runs": 24, "searched": 500, "baseline": 2000, "one-step-pairs": 20000, "one-step": 14000,
     },
     "gpu": {
         "autoencoder": 30000, "space": 3000, "text": 6000, "image": 30000, "prior": 40000, "decoder": 120000, "pixels": 60000,
         "checker-eyes": 8000, "checker": 8000, "possible": 200000, "possible-held-out": 4000, "drawn": 20000, "dissolved": 4000,
-        "one-step-pairs": 200000, "one-step": 100000,
+        "searched-runs": 24, "searched": 500, "baseline": 2000, "one-step-pairs": 200000, "one-step": 100000,
     },
     "test": {
         "autoencoder": 2, "space": 2, "text": 2, "image": 2, "prior": 2, "decoder": 2, "pixels": 2,
         "checker-eyes": 2, "checker": 2, "possible": 8, "possible-held-out": 4, "drawn": 8, "dissolved": 8,
-        "one-step-pairs": 8, "one-step": 2,
+        "searched-runs": 1, "searched": 4, "baseline": 100, "one-step-pairs": 8, "one-step": 2,
     },
 }  # fmt: skip
 STAGES = (
@@ -102,8 +104,10 @@ def load_part(kind: type, name: str, work: Path | None, warm: Path | None):
     return part.float() if isinstance(part, torch.nn.Module) else part
 
 
-def export(work: Path, out: Path, provenance: dict, warm: Path | None = None) -> None:
-    """Write the shipped folders: ``prior/``, ``decoder/`` (diffusers pipelines), ``checker/``, ``judge/``, settings."""
+def export(
+    work: Path, out: Path, provenance: dict, warm: Path | None = None, answering: tuple[str, ...] = ("checker", "judge")
+) -> None:
+    """Write the shipped folders: ``prior/``, ``decoder/`` (diffusers pipelines), those that answer questions, settings."""
     out.mkdir(parents=True, exist_ok=True)
 
     def half(kind: type, name: str):
@@ -126,7 +130,7 @@ def export(work: Path, out: Path, provenance: dict, warm: Path | None = None) ->
         pipeline.save_pretrained(out / name)
     coarse = load_file(work / "coarse.safetensors")
     save_file({name: tensor.half() for name, tensor in coarse.items()}, out / "decoder" / "coarse.safetensors")
-    for name in ("checker", "judge"):
+    for name in answering:
         if (work / "shipped" / name).exists():
             shutil.copytree(work / "shipped" / name, out / name, dirs_exist_ok=True)
     shutil.rmtree(out / "logs", ignore_errors=True)  # no curve of a stage that is no more
@@ -296,7 +300,18 @@ class Training:
         rows = self.drawn_rows[: self.budget["drawn"] // 2]  # those whose embeddings were left as they are
         latents = torch.load(self.work / "drawn.pt", weights_only=True)[: len(rows)].float()
         drawn = autoencoder.decode(self._part(VQModel, "movq-drawing").to(self.device), latents.to(self.device))
-        checker_training.train(self.worlds, features, rows, drawn, self.work, self.device, **steps, seed=self.seed)
+        checker_training.train(
+            self.worlds, features, rows, drawn, self.searched(), self.work, self.device, **steps, seed=self.seed
+        )  # fmt: skip
+
+    def searched(self) -> searched.Searched:
+        """What searches draw of the prior and the decoder that were trained, made anew for others."""
+        folder = self.work / "searched"
+        export(self.work, folder / "model", {}, self.warm, answering=())
+        amounts = Amounts(baseline=self.budget["baseline"])
+        measured = Measured(self.work, folder / "model", folder, folder / "sheets", amounts)
+        measured.open_scratch()
+        return searched.search(measured, self.budget["searched-runs"], self.budget["searched"])
 
     def judge(self) -> None:
         judge.train(self.worlds, self.work, self.device, self.budget["dissolved"], seed=self.seed)
