@@ -38,7 +38,7 @@ def perfect() -> dict:
         "roc_auc": 0.9, "roc_auc_as_made": 0.95, "strange": 50, "dissolved": 20, "yes_to_strange": 0.9, "yes_to_dissolved": 0.1,
     }  # fmt: skip
     answered = {"questions": 100, "accuracy": 0.9, "roc_auc": 0.95}
-    judged = {"pictures": 40, "recall": 0.7, "false_alarms": 0.02}
+    judged = {"pictures": 40, "recall": 0.7, "recall_as_drawn": 0.75, "false_alarms": 0.02}
     return {
         "weights": "0",
         "machine": "a machine",
@@ -63,7 +63,8 @@ def perfect() -> dict:
         "kinds": {"noun": 0.85, "subjects": {noun: dict(kinds) for noun in NOUNS}},
         "possible": {"held_out": 1000, "sheet_of": list(NOUNS)},
         "judge": {
-            "possible": 1000, "recall": 0.7, "false_alarms": 0.02, "error": 0.16, "dissolved_accepted": 0.0,
+            "possible": 1000, "recall": 0.7, "recall_as_drawn": 0.75, "kept": 0.9, "false_alarms": 0.02, "error": 0.16,
+            "dissolved_accepted": 0.0,
             "subjects": {noun: judged for noun in NOUNS}, "recall_by_operation": {"palette": {"pictures": 90, "recall": 0.8}},
         },
         "finish": {

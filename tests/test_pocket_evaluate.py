@@ -262,9 +262,12 @@ def test_the_judges_error_on_pictures_whose_nouns_are_known(corpus_folder, tmp_p
     fills = [(0, 0, 220), (220, 0, 0), (0, 0, 220), (0, 220, 0), (0, 0, 220)]
     one.__dict__["possible"] = (np.stack([picture(0, fill) for fill in fills]), made)
     one.__dict__["judge"] = ColourJudge()
+    one.images = one.images.copy()
+    one.images[[0, 18]] = np.stack([picture(0, (0, 0, 220)), picture(0, (220, 0, 0))])  # the drawings as they were
     figures = evaluate_checker.measure_judge(one)
-    assert figures["subjects"]["vehicle"] == {"pictures": 2, "recall": 0.5, "false_alarms": 0.5}
-    assert figures["subjects"]["fruit"] == {"pictures": 2, "recall": 0.0, "false_alarms": 0.0}
+    assert figures["subjects"]["vehicle"] == {"pictures": 2, "recall": 0.5, "recall_as_drawn": 1.0, "false_alarms": 0.5}
+    assert figures["subjects"]["fruit"] == {"pictures": 2, "recall": 0.0, "recall_as_drawn": 0.0, "false_alarms": 0.0}
+    assert figures["recall_as_drawn"] == 0.5 and figures["kept"] == 0.5  # of two blue vehicles one is still blue
     assert figures["recall"] == 0.25 and figures["false_alarms"] == 0.25 and figures["error"] == pytest.approx(0.5)
     assert figures["recall_by_operation"]["palette"] == {"pictures": 2, "recall": 0.5}
     assert figures["recall_by_operation"]["none"] == {"pictures": 1, "recall": 0.0}

@@ -156,30 +156,41 @@ def measure_judge(measured: Measured) -> dict:
 
     ``recall``: its share of the pictures that are the subject. ``false_alarms``: its share of those of which no drawing that
     went into them is. Pictures in which the subject went in but no longer holds (half of it) have no right answer and are
-    left out. ``error`` is the mean of both mistakes; ``recall_by_operation`` is over all subjects.
+    left out. ``error`` is the mean of both mistakes; ``recall_by_operation`` is over all subjects. Most drawings that went
+    in are of things that were never shown, so ``recall_as_drawn`` is of the drawings themselves, before they were made strange,
+    and ``kept`` the share that it still finds of those that it found.
     """
     images, records = measured.possible
     chances = measured.judge.probabilities(images)
-    subjects, by_operation = {}, {}
+    originals = sorted({record["sources"][0] for record in records})
+    as_drawn = measured.judge.probabilities(measured.images[originals])[[originals.index(r["sources"][0]) for r in records]]
+    subjects, by_operation, found_both, found_drawn = {}, {}, 0, 0
     for noun in measured.subjects:
         says = measured.judge.verdict(chances, noun)
         holds = np.array([noun in record["nouns"] for record in records])
         went_in = np.array([any(noun in measured.records[row]["nouns"] for row in record["sources"]) for record in records])
         other = ~holds & ~went_in
+        known = measured.judge.verdict(as_drawn, noun) & holds
+        found_both, found_drawn = found_both + int((says & known).sum()), found_drawn + int(known.sum())
         subjects[noun] = {
             "pictures": int(holds.sum()),
             "recall": float(says[holds].mean()) if holds.any() else None,
+            "recall_as_drawn": float(known[holds].mean()) if holds.any() else None,
             "false_alarms": float(says[other].mean()),
         }
         for i in np.flatnonzero(holds):
             for operation in records[i]["operations"] or ["none"]:
                 by_operation.setdefault(operation, []).append(bool(says[i]))
-    recalls = [figures["recall"] for figures in subjects.values() if figures["recall"] is not None]
+    recalls, drawn = (
+        [figures[name] for figures in subjects.values() if figures[name] is not None] for name in ("recall", "recall_as_drawn")
+    )
     alarms = [figures["false_alarms"] for figures in subjects.values()]
     accepted = [measured.judge.is_subject(shown, noun) for noun, shown in dissolved_pictures().items()]
     return {
         "possible": len(images),
         "recall": float(np.mean(recalls)),
+        "recall_as_drawn": float(np.mean(drawn)),
+        "kept": found_both / found_drawn if found_drawn else None,
         "false_alarms": float(np.mean(alarms)),
         "error": float((1 - np.mean(recalls) + np.mean(alarms)) / 2),
         "dissolved_accepted": float(np.concatenate(accepted).mean()) if accepted else None,

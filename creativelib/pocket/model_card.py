@@ -278,7 +278,7 @@ def judge(result: dict) -> list[str]:
     if accepted is not None:
         dissolved = f" It accepts {percent(accepted)} of the dissolved pictures, all refused by the second generation's judge."
     rows = [
-        f"{noun} | {percent(f['recall'])} of {f['pictures']} | {f['false_alarms']:.1%}"
+        f"{noun} | {percent(f['recall'])} of {f['pictures']} | {percent(f['recall_as_drawn'])} | {f['false_alarms']:.1%}"
         for noun, f in figures["subjects"].items()
     ]
     operations = ", ".join(
@@ -289,8 +289,10 @@ def judge(result: dict) -> list[str]:
         "",
         f"On {figures['possible']:,} held-out possible pictures, whose nouns are known: it finds {percent(figures['recall'])} of the subjects, raises",
         f"{figures['false_alarms']:.1%} false alarms; mean error {percent(figures['error'])}.{dissolved}",
+        f"Most of them are of things that were never shown: of the same drawings as they were it finds {percent(figures['recall_as_drawn'])}, and of those that",
+        f"it finds as they were, {percent(figures['kept'])} when they are made strange.",
         "",
-        *table("subject | found | false alarms", rows),
+        *table("subject | found | as drawn | false alarms", rows),
         "",
         f"Found, by how the picture was made: {operations}.",
     ]
