@@ -39,12 +39,12 @@ from creativelib.pocket import (
 from creativelib.pocket.measured import Amounts, Measured
 
 # Steps of each stage. "cpu": what the shipped weights took on two cores (the decoder saw as many pictures in four runs);
-# "one-step" is planned for three hours on one core. "gpu": a guess at half an hour on a GPU, not yet tried; "test": seconds.
+# "gpu": a guess at half an hour on a GPU, not yet tried; "test": seconds.
 BUDGETS = {
     "cpu": {
         "autoencoder": 8600, "space": 2000, "text": 1800, "image": 9000, "prior": 16000, "decoder": 60500, "pixels": 12000,
-        "checker-eyes": 1200, "checker": 2800, "possible": 34000, "possible-held-out": 2000, "drawn": 6000, "dissolved": 4000,
-        "searched-runs": 24, "searched": 500, "baseline": 2000, "one-step-pairs": 20000, "one-step": 14000,
+        "checker-eyes": 1200, "checker": 6500, "possible": 34000, "possible-held-out": 2000, "drawn": 6000, "dissolved": 4000,
+        "searched-runs": 16, "searched": 500, "baseline": 2000, "one-step-pairs": 16128, "one-step": 5000,
     },
     "gpu": {
         "autoencoder": 30000, "space": 3000, "text": 6000, "image": 30000, "prior": 40000, "decoder": 120000, "pixels": 60000,
