@@ -20,7 +20,7 @@ def register(commands) -> None:
     option("--seeds", type=whole(1, 1000), default=None, help="how many of each (default: 5)")
     option("--budgets", default="50", help="steps of a creative run that costs as much, with commas (default: 50)")
     option("--stated", action="store_true", help="also what data/comparison/hypotheses.toml asks")
-    option("--small", action="store_true", help="two subjects, two seeds, few plain pictures: minutes instead of an hour")
+    option("--small", action="store_true", help="two subjects, two seeds, few plain pictures: minutes instead of hours")
     option("--results", type=whole(1, 100), default=None, help="pictures a cell (default: 4)")
     option("--samples", type=whole(51), default=None, help="baseline samples of a subject (default: 5000)")
     option("--plain", type=whole(20), default=None, help="plain pictures that novelty is measured against (default: 1000)")
@@ -35,7 +35,7 @@ def register(commands) -> None:
 
 
 def require_writable(folder: Path) -> None:
-    """Make ``folder`` and try to write in it, before an hour is spent."""
+    """Make ``folder`` and try to write in it, before hours are spent."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -71,6 +71,8 @@ def compare(arguments: argparse.Namespace) -> int:
             cells, arguments.out, settings, jobs=arguments.jobs, cluster=arguments.cluster, progress=not arguments.quiet
         )
     except grid.CellsFailed as error:
+        if len(error.failed) == len(cells):
+            raise  # there is nothing to write
         weights, failed = error.weights, error
     except KeyboardInterrupt:
         print(f"creativelib: interrupted; the finished cells are in {arguments.out}: the same command goes on", file=sys.stderr)

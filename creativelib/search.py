@@ -53,8 +53,9 @@ def present_surprise(history: Sequence[dict]) -> float:
     """The surprise in nats that samples have after the last step: where a line through the last ``TARGET_WINDOW`` fresh ones
     leads; NaN before there are so many.
 
-    Not their mean: it says where the run was half a window ago, and a step can be worth 6 nats (on Pocket Kandinsky results
-    lay 18 nats above their target by the mean of 10, and lie 3 above by the line through 16).
+    Not their mean: it says where the run was half a window ago, and a step can be worth 6 nats. On Pocket Kandinsky results lay
+    18 nats above their target by the mean of 10; by the line through 16 they lie within 1 of it in the mean, single runs from
+    73 to 119 for 100. The price is noise: the line's end varies 1.6 times as much as that mean.
     """
     fresh = [(row["step"], row["surprise"]) for row in history if not row["held"]][-TARGET_WINDOW:]
     if len(fresh) < TARGET_WINDOW:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from creativelib.arguments import whole_number
 from creativelib.run import CreativeRun
+from creativelib.search import TARGET_WINDOW, present_surprise
 
 RATE_TARGET = 40.0  # nats above plain that rates of learning are compared at
 
@@ -21,19 +21,10 @@ def first_reaching(nats_by_step: dict[int, float], levels: Sequence[float]) -> d
     return {level: next((step for step in steps if nats_by_step[step] >= level), None) for level in levels}
 
 
-def steps_to(history: Sequence[dict], nats: float, window: int = 10) -> int | None:
-    """Steps until the surprise of fresh samples, averaged over ``window`` steps, is at least ``nats``; ``None``: never.
-
-    Args:
-        history: of a run; samples that the rule held to pull them back count for nothing.
-    """
-    window = whole_number("window", window, 1)
-    fresh = [(row["step"], row["surprise"]) for row in history if not row["held"]]
-    if len(fresh) < window:
-        return None
-    means = np.convolve([value for _, value in fresh], np.ones(window) / window, mode="valid")
-    reached = np.flatnonzero(means >= nats)
-    return fresh[reached[0] + window - 1][0] + 1 if len(reached) else None
+def steps_to(history: Sequence[dict], nats: float) -> int | None:
+    """Steps until the surprise of the samples is at least ``nats``, read as a run reads it for its target; ``None``: never."""
+    done = range(TARGET_WINDOW, len(history) + 1)
+    return next((steps for steps in done if present_surprise(history[:steps]) >= nats), None)
 
 
 def next_rate(rate: float, steps: int | None, wanted: int) -> float:

@@ -156,6 +156,10 @@ def test_a_cell_depends_on_options_and_rates_that_its_name_leaves_open(settings,
     assert table.sheet([cell], out, settings, weights, results=1, side=16).getextrema() == ((255, 255),) * 3
 
 
+def raise_(error):
+    raise error
+
+
 def test_one_cell_that_fails_stops_no_other_one(settings, finished, tmp_path, monkeypatch, capsys):
     write_tensors(grid.subject_path(tmp_path, "vehicle"), *kept(grid.subject_path(finished[0], "vehicle")))
     numbers = {0: float("nan"), 3: 1.0}
@@ -180,6 +184,9 @@ def test_one_cell_that_fails_stops_no_other_one(settings, finished, tmp_path, mo
     assert capsys.readouterr().err.startswith("creativelib: cells: 2 failed") and len(report.Comparison(tmp_path).cells) == 4
     with pytest.raises(ValueError, match="^out: no cell of this comparison is finished"):
         report.write(tmp_path, CELLS, [], {}, settings)
+    monkeypatch.setattr(grid, "run", lambda cells, *_, **__: raise_(grid.CellsFailed(dict.fromkeys(cells, "none"), {})))
+    assert main(["compare", *words, "--out", str(tmp_path / "none"), "--quiet"]) == 2  # and the reason is not lost
+    assert "the first is plain of vehicle, seed 0, budget 1: none" in capsys.readouterr().err
 
 
 def test_a_report_is_replaced_as_a_whole(finished, settings, monkeypatch):

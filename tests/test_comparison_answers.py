@@ -33,8 +33,14 @@ def test_the_interval_counts_subjects_as_well_as_seeds():
     # four numbers 0 to 3: standard error sqrt(5 / 3) / 2, and 97.5 % of Student's t with 3 degrees of freedom is 3.182
     assert mean == 1.5 and [low, high] == pytest.approx([1.5 - 3.182 * 0.6455, 1.5 + 3.182 * 0.6455], abs=1e-3)
     assert estimate(by_subject.T) == pytest.approx(estimate(by_subject))
-    assert interval(np.ones((3, 4))) == (1, 1, 1)
-    assert interval(np.array([[1.0, np.nan], [1.0, 1.0]])) == (1, 1, 1)
+    for equal in (np.ones((3, 4)), np.array([[1.0, np.nan], [1.0, 1.0]])):  # no spread is no certainty
+        mean, *ends = interval(equal)
+        assert mean == 1 and np.isnan(ends).all()
+
+
+def test_one_subject_says_nothing_of_others():
+    assert p_value(np.array([[1.0, 2.0, 3.0, 4.0, 5.0]])) == p_value(np.array([[1.0], [2.0], [3.0], [4.0]])) == 1
+    assert p_value(np.array([[1.0, 2.0, 3.0], [1.1, 2.1, 3.1]])) < 1
 
 
 def test_the_error_of_both_by_hand():
@@ -107,6 +113,9 @@ def test_the_interval_of_a_share_ends_where_shares_do():
     shares = frame(0.0).assign(judge=lambda rows: np.where(rows["seed"] == 3, 0.75, 1.0))
     table = summary(shares, ["judge"])
     assert (table["judge_high"] == 1).all() and (table["judge_low"] < table["judge"]).all() and (table["judge"] < 1).all()
+    few = frame(0.0, subjects=2, seeds=2).assign(judge=[0, 0, 0, 0, 0, 0, 1, 1])  # one subject differs by 0, the other by 1
+    found = answer(few, [hypothesis("open", measure="judge")]).iloc[0]
+    assert (found["low"], found["high"]) == (-1, 1)  # by Student's t with one degree of freedom it were wider
 
 
 def test_an_answer_is_said_in_words():

@@ -15,21 +15,11 @@ def rows(*values, held=()):
     return [{"step": step, "surprise": value, "held": step in held} for step, value in enumerate(values)]
 
 
-def test_a_level_is_reached_by_the_mean_of_fresh_samples():
-    assert steps_to(rows(1, 9, 1, 9, 9, 9), 9, window=2) == 5
-    assert steps_to(rows(1, 9, 1, 9, 9, 9), 9, window=1) == 2
-    assert (
-        steps_to(
-            rows(1, 9, 99, 9, 1),
-            9,
-            window=2,
-        )
-        == 3
-    )
-    assert steps_to(rows(1, 9, 99, 9, 1, held=(2,)), 9, window=2) == 4  # what is pulled back counts for nothing
-    assert steps_to(rows(1, 2, 3), 9) is None and steps_to([], 9) is None
-    with pytest.raises(ValueError, match="^window: got 0"):
-        steps_to(rows(1), 1, window=0)
+def test_a_level_is_reached_where_a_run_would_end_at_it_as_its_target():
+    rising = rows(*range(0, 60, 2), held=(3, 4))  # two nats a step
+    assert steps_to(rising, 45) == 23 and steps_to(rising, 46) == 23 and steps_to(rising, 47) == 24
+    assert steps_to(rising, 5) == 18  # after 16 fresh samples at the soonest
+    assert steps_to(rising, 70) is None and steps_to(rows(1, 2, 3), 1) is None and steps_to([], 9) is None
 
 
 def test_the_first_step_of_each_level():

@@ -62,20 +62,23 @@ def estimate(values: np.ndarray) -> Estimate:
 
 
 def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float, float]:
-    """Mean of (subjects, seeds), and the ends of its interval: NaN for a single number, which has none."""
+    """Mean of (subjects, seeds), and the ends of its interval: NaN for a single number and for equal ones, which have none."""
     mean, error, freedom = estimate(values)
-    reach = float(student.ppf(1 - level / 2, freedom)) * error
+    reach = float(student.ppf(1 - level / 2, freedom)) * error if error > 0 else np.nan
     return mean, mean - reach, mean + reach
 
 
 def p_value(values: np.ndarray) -> float:
-    """Two-sided, of the mean of (subjects, seeds) being 0; of a single number 1.
+    """Two-sided, of the mean of (subjects, seeds) being 0; 1 of one subject or one seed, which says nothing of others.
 
     Never below that of a sign test of all cells: shares of a few pictures may be equal in all cells of a small grid, which
     proves less than no spread at all would.
     """
+    known = np.isfinite(values)
+    if min(known.any(0).sum(), known.any(1).sum()) < 2:
+        return 1.0
     mean, error, freedom = estimate(values)
-    least = min(1.0, 2.0 ** (1 - int(np.isfinite(values).sum())))
+    least = min(1.0, 2.0 ** (1 - int(known.sum())))
     if not mean or not error > 0:
         return least if mean else 1.0
     return max(least, float(2 * student.sf(abs(mean) / error, freedom)))
@@ -109,7 +112,9 @@ def answer(frame: pd.DataFrame, asked: Sequence[Hypothesis]) -> pd.DataFrame:
         row = {"id": one.id, "a": one.a, "b": one.b, "measure": one.measure, "says": one.says}
         row["cells"] = int(np.isfinite(values).sum())
         if row["cells"]:
-            row |= dict(zip(("difference", "low", "high"), interval(values), strict=True)) | {"p": p_value(values)}
+            mean, *ends = interval(values)
+            low, high = np.clip(ends, -1, 1) if one.measure in SHARES else ends  # no more can two shares differ
+            row |= {"difference": mean, "low": float(low), "high": float(high), "p": p_value(values)}
         rows.append(row)
     columns = ["id", "a", "b", "measure", "says", "cells", "difference", "low", "high", "p"]
     result = pd.DataFrame(rows, columns=columns)
@@ -138,7 +143,9 @@ def in_words(row: dict) -> str:
     if not row["cells"]:
         return f"{sides}: not run"
     claimed = "" if row["says"] == "open" else f" (claimed: {row['says']})"
-    ends = f"{row['low']:+.2f} to {row['high']:+.2f}" if row["cells"] > 1 else "one cell, which has no interval"
+    ends = "no spread, so no interval" if row["cells"] > 1 else "one cell, which has no interval"
+    if np.isfinite(row["low"]):
+        ends = f"{row['low']:+.2f} to {row['high']:+.2f}"
     return f"{sides}: {row['difference']:+.2f} ({ends}), {row['verdict']}{claimed}"
 
 

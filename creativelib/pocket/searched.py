@@ -2,7 +2,7 @@
 
 ``spoilt`` is made from drawings by a program, and no decoder draws like it. So the new prior and decoder are searched before
 there is a checker, with nothing but the anchor to hold them. Up to ``NEAR`` nats above plain what they draw still is the
-subject; from ``FAR`` on, twice as far as anybody is told to go, nothing is left of it. What lies between is not shown: where a
+subject; from ``FAR`` on, twice as far as anybody is told to go, little is left of it. What lies between is not shown: where a
 subject ends is what the checker has to find. Right and wrong come from the distance alone; the judge is not asked.
 """
 
@@ -39,7 +39,7 @@ def look(trials: Trials, seed: int, steps: int) -> dict[str, np.ndarray]:
         while at < distance and run.steps < steps and not run.stopped:
             run.run(min(steps, run.steps + EVERY), progress=False)
             at = float(trials.typicality.surprise(run.sample(seeds)).mean()) - trials.plain_nats
-        if at >= distance:
+        if at >= distance and at > nats[-1]:  # one look may have come past two distances
             images.append(trials.draw(run.sample(seeds), seeds)[0])
             nats.append(at)
     return {"pictures": np.concatenate(images), "nats": np.repeat(nats, len(seeds))}

@@ -38,9 +38,9 @@ from creativelib.pocket import (
 )  # fmt: skip
 from creativelib.pocket.measured import Amounts, Measured
 
-# Steps of each stage. "cpu": what the shipped weights took on two cores (the decoder saw as many pictures in four runs);
-# "one-step" is planned for three hours on one core: 5,000 steps on 16,000 pairs draw blurs. "gpu": a guess at half an hour on a
-# GPU, not yet tried; "test": seconds.
+# Steps of each stage. "cpu": about what the shipped weights took, see their ``training.json``;
+# "one-step" is planned for three hours on one core: 5,000 steps on 16,000 pairs draw blurs. "gpu": a guess, not yet tried;
+# "test": seconds.
 BUDGETS = {
     "cpu": {
         "autoencoder": 8600, "space": 2000, "text": 1800, "image": 9000, "prior": 16000, "decoder": 60500, "pixels": 12000,
@@ -309,7 +309,7 @@ class Training:
         """What searches draw of the prior and the decoder that were trained, made anew for others."""
         folder = self.work / "searched"
         export(self.work, folder / "model", {}, self.warm, answering=())
-        amounts = Amounts(baseline=self.budget["baseline"])
+        amounts = Amounts(baseline=self.budget["baseline"], steps=self.budget["searched"])
         measured = Measured(self.work, folder / "model", folder, folder / "sheets", amounts)
         measured.open_scratch()
         return searched.search(measured, self.budget["searched-runs"], self.budget["searched"])
