@@ -133,7 +133,7 @@ def time_decodes(watch: Stopwatch, generator: FullSize, count: int, steps: tuple
     (few, used), (more, used_more) = (
         watch.seconds(lambda number=number: generator.decode(rows, steps=number)) for number in steps
     )
-    a_step = (more - few) / (steps[1] - steps[0])
+    a_step = max(0.0, more - few) / (steps[1] - steps[0])  # on the smallest of models the clock may say the opposite
     seconds = (few + a_step * (DECODER_STEPS - steps[0])) * PICTURES / count
     watch.keep(f"{what}, from {steps[0]} and {steps[1]} steps", seconds, used + used_more, PICTURES, count)
 

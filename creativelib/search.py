@@ -39,7 +39,7 @@ from creativelib.typicality import TypicalityModel
 
 ANCHOR_SAMPLES = 1000  # plain samples that a threshold of the anchor is read from
 _PLAIN_LIMITS: WeakKeyDictionary[Searchable, dict] = WeakKeyDictionary()  # such thresholds, by prompt and sampling
-TARGET_WINDOW = 16  # samples from which the present surprise is read, see ``present_surprise``
+TARGET_WINDOW, FEWEST = 16, 10  # samples from which the present surprise is read; at the start of a run
 
 
 def versions() -> dict[str, str]:
@@ -51,14 +51,14 @@ def versions() -> dict[str, str]:
 
 def present_surprise(history: Sequence[dict]) -> float:
     """The surprise in nats that samples have after the last step: where a line through the last ``TARGET_WINDOW`` fresh ones
-    leads; NaN before there are so many.
+    leads, or through as many as there are; NaN before there are ``FEWEST``.
 
     Not their mean: it says where the run was half a window ago, and a step can be worth 6 nats. On Pocket Kandinsky results lay
     18 nats above their target by the mean of 10; by the line through 16 they lie within 1 of it in the mean, single runs from
     73 to 119 for 100. The price is noise: the line's end varies 1.6 times as much as that mean.
     """
     fresh = [(row["step"], row["surprise"]) for row in history if not row["held"]][-TARGET_WINDOW:]
-    if len(fresh) < TARGET_WINDOW:
+    if len(fresh) < FEWEST:
         return math.nan
     slope, start = statistics.linear_regression(*zip(*fresh, strict=True))
     return start + slope * len(history)

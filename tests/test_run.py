@@ -12,7 +12,7 @@ from creativelib.generator import load_generator, positive_prompt
 from creativelib.prior_sampling import noise_sources, sample_embeddings, sample_prior
 from creativelib.pullback import AlternatingRule, SumRule, Verdict, anchor_threshold
 from creativelib.run import CreativeRun
-from creativelib.search import TARGET_WINDOW
+from creativelib.search import FEWEST
 from creativelib.spaces import SPACES, make_space
 from creativelib.storage import read_tensors, write_tensors
 from creativelib.typicality import TypicalityModel
@@ -154,11 +154,11 @@ def test_the_checker_is_asked_at_the_end_too(make):
 
 @pytest.mark.parametrize("drive", ["run", "iterate"])
 def test_the_checker_is_asked_where_a_target_ends_the_run(make, drive):
-    for patience, expected in ((0, ("checker", 0)), (10, ("target", TARGET_WINDOW))):
+    for patience, expected in ((0, ("checker", 0)), (10, ("target", FEWEST))):
         checker = Checker(patience)
         run = make(target=-1e6, checker=checker, check_images=1)
         run.run(30, progress=False) if drive == "run" else list(run.iterate(30))
-        assert (run.stopped, run.result_step) == expected and run.steps == TARGET_WINDOW and len(checker.seen) == 1
+        assert (run.stopped, run.result_step) == expected and run.steps == FEWEST and len(checker.seen) == 1
 
 
 def test_the_checker_is_asked_where_the_loss_ends_the_run(make):
@@ -206,7 +206,7 @@ def test_an_interrupted_check_is_made_up_for(make, tmp_path):
 def test_a_target_stops_and_holds(make, typicality):
     start = make().step()["surprise"]
     run = make(target=start - 5).run(30, progress=False)
-    assert run.stopped == "target" and TARGET_WINDOW <= run.steps < 30
+    assert run.stopped == "target" and FEWEST <= run.steps < 30
     assert any(row["gradient_norm"] == 0 for row in run.history)
 
 

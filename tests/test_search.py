@@ -14,7 +14,7 @@ from creativelib.prior_sampling import sample_prior
 from creativelib.pullback import SumRule
 from creativelib.run import CreativeRun
 from creativelib.run_folder import find_run
-from creativelib.search import TARGET_WINDOW, present_surprise
+from creativelib.search import FEWEST, TARGET_WINDOW, present_surprise
 from creativelib.spaces import make_space
 
 # --- rules ------------------------------------------------------------------------------------------------------------
@@ -62,7 +62,7 @@ def test_a_rising_surprise_is_read_where_it_is_and_not_where_it_was():
     assert present_surprise(rows) == pytest.approx(70 + 6 * len(rows))  # what the next sample will have
     repeats = [{"step": len(rows) + i, "surprise": 0.0, "held": True} for i in range(3)]  # an anchor step repeats its sample
     assert present_surprise([*rows, *repeats]) == pytest.approx(70 + 6 * (len(rows) + 3))
-    assert np.isnan(present_surprise(rows[: TARGET_WINDOW - 1]))
+    assert np.isnan(present_surprise(rows[: FEWEST - 1])) and present_surprise(rows[:FEWEST]) == pytest.approx(70 + 6 * FEWEST)
 
 
 @pytest.mark.parametrize("stopped", ["target", "not finite"])

@@ -257,6 +257,11 @@ def trajectory_stimuli(
     return searches.trajectory(iterations, repeats=repeats, outsiders=outsiders, anchor=anchor)
 
 
+def _nats(scene: _Scene, run: CreativeRun, noise: int) -> float:
+    """Surprise of the sample of one noise seed, as the run stands."""
+    return float(scene.typicality.surprise(run.sample([noise], run.steps)))
+
+
 def dial_stimuli(
     generator: Generator,
     subject: str,
@@ -304,7 +309,9 @@ def dial_stimuli(
         there, noises = run.steps, [derive_seed(run_seed, "candidate", index) for index in range(candidates)]
         nats = scene.typicality.surprise(run.sample(noises, there))
         noise = noises[int((nats - peak).abs().argmin())]
-        run.aim(overshoot * peak).run(steps, progress=False)
+        run.aim(None)
+        while run.steps < steps and not run.stopped and _nats(scene, run, noise) < overshoot * peak:
+            run.run(run.steps + 1, progress=False)  # until this very picture is there: samples differ
         at = (0, there, run.steps)
         embeddings = torch.cat([run.sample([noise], step) if step else run.default([noise]) for step in at])
         images += scene.images(number, at, embeddings)
