@@ -68,6 +68,12 @@ def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float, fl
     return mean, mean - reach, mean + reach
 
 
+def difference(values: np.ndarray, measure: str) -> tuple[float, float, float]:
+    """``interval`` of differences (subjects, seeds) of a measure: two shares cannot differ by more than 1."""
+    mean, low, high = interval(values)
+    return (mean, max(low, -1.0), min(high, 1.0)) if measure in SHARES and np.isfinite(low) else (mean, low, high)
+
+
 def p_value(values: np.ndarray) -> float:
     """Two-sided, of the mean of (subjects, seeds) being 0; 1 of one subject or one seed, which says nothing of others.
 
@@ -112,9 +118,8 @@ def answer(frame: pd.DataFrame, asked: Sequence[Hypothesis]) -> pd.DataFrame:
         row = {"id": one.id, "a": one.a, "b": one.b, "measure": one.measure, "says": one.says}
         row["cells"] = int(np.isfinite(values).sum())
         if row["cells"]:
-            mean, *ends = interval(values)
-            low, high = np.clip(ends, -1, 1) if one.measure in SHARES else ends  # no more can two shares differ
-            row |= {"difference": mean, "low": float(low), "high": float(high), "p": p_value(values)}
+            ends = zip(("difference", "low", "high"), difference(values, one.measure), strict=True)
+            row |= dict(ends) | {"p": p_value(values)}
         rows.append(row)
     columns = ["id", "a", "b", "measure", "says", "cells", "difference", "low", "high", "p"]
     result = pd.DataFrame(rows, columns=columns)
