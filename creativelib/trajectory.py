@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from creativelib.run import CreativeRun
-from creativelib.search import FEWEST, present_surprise
+from creativelib.search import has_reached
 
 RATE_TARGET = 40.0  # nats above plain that rates of learning are compared at
 
@@ -23,8 +23,7 @@ def first_reaching(nats_by_step: dict[int, float], levels: Sequence[float]) -> d
 
 def steps_to(history: Sequence[dict], nats: float) -> int | None:
     """Steps until the surprise of the samples is at least ``nats``, read as a run reads it for its target; ``None``: never."""
-    done = range(FEWEST, len(history) + 1)
-    return next((steps for steps in done if present_surprise(history[:steps]) >= nats), None)
+    return next((steps for steps in range(1, len(history) + 1) if has_reached(history[:steps], nats)), None)
 
 
 def next_rate(rate: float, steps: int | None, wanted: int) -> float:

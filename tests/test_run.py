@@ -154,11 +154,11 @@ def test_the_checker_is_asked_at_the_end_too(make):
 
 @pytest.mark.parametrize("drive", ["run", "iterate"])
 def test_the_checker_is_asked_where_a_target_ends_the_run(make, drive):
-    for patience, expected in ((0, ("checker", 0)), (10, ("target", FEWEST))):
+    for patience, expected in ((0, ("checker", 0)), (10, ("target", FEWEST + 1))):
         checker = Checker(patience)
         run = make(target=-1e6, checker=checker, check_images=1)
         run.run(30, progress=False) if drive == "run" else list(run.iterate(30))
-        assert (run.stopped, run.result_step) == expected and run.steps == FEWEST and len(checker.seen) == 1
+        assert (run.stopped, run.result_step) == expected and run.steps == FEWEST + 1 and len(checker.seen) == 1
 
 
 def test_the_checker_is_asked_where_the_loss_ends_the_run(make):
@@ -206,7 +206,7 @@ def test_an_interrupted_check_is_made_up_for(make, tmp_path):
 def test_a_target_stops_and_holds(make, typicality):
     start = make().step()["surprise"]
     run = make(target=start - 5).run(30, progress=False)
-    assert run.stopped == "target" and FEWEST <= run.steps < 30
+    assert run.stopped == "target" and FEWEST < run.steps < 30
     assert any(row["gradient_norm"] == 0 for row in run.history)
 
 

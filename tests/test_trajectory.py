@@ -17,8 +17,8 @@ def rows(*values, held=()):
 
 def test_a_level_is_reached_where_a_run_would_end_at_it_as_its_target():
     rising = rows(*range(0, 60, 2), held=(3, 4))  # two nats a step
-    assert steps_to(rising, 45) == 23 and steps_to(rising, 46) == 23 and steps_to(rising, 47) == 24
-    assert steps_to(rising, 5) == 12  # after ten fresh samples at the soonest
+    assert steps_to(rising, 45) == 24 and steps_to(rising, 46) == 24 and steps_to(rising, 47) == 25  # two readings in a row
+    assert steps_to(rising, 5) == 13  # after eleven fresh samples at the soonest
     assert steps_to(rising, 70) is None and steps_to(rows(1, 2, 3), 1) is None and steps_to([], 9) is None
 
 
