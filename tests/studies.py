@@ -5,12 +5,15 @@ import json
 import os
 import re
 import secrets
+import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -23,7 +26,14 @@ from creativelib.study.server.guard import Signer
 from creativelib.study.stimuli import Stimulus
 
 ROOT = Path(__file__).resolve().parents[1]
+DEPLOY = ROOT / "creativelib" / "study" / "server" / "deploy"
 PATIENCE = 60  # seconds until a server counts as hanging: a busy machine may take its time
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def picture(number: int) -> bytes:
@@ -55,16 +65,13 @@ def make_study(folder: Path, runs: int = 4, outsiders: int = 0, repeats: int = 0
 class Server:
     """``creativelib study serve`` as a process, on a port that it keeps over restarts."""
 
-    def __init__(self, folder: Path, *words: str):
-        self.folder, self.words, self.port = folder, list(words), 0
+    def __init__(self, folder: Path, *words: str, port: int = 0):
+        self.folder, self.words, self.port = folder, list(words), port
         self.log = folder.parent / f"{folder.name}.log"
         self.start()
 
     def start(self) -> None:
-        if not self.port:
-            with socket.socket() as free:
-                free.bind(("127.0.0.1", 0))
-                self.port = free.getsockname()[1]
+        self.port = self.port or free_port()
         self.base = f"http://127.0.0.1:{self.port}"
         command = [sys.executable, "-m", "creativelib", "study", "serve", str(self.folder), "--host", "127.0.0.1"]
         with open(self.log, "w") as log:
@@ -97,6 +104,56 @@ class Server:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
             self.process.wait(PATIENCE)
+
+
+class Proxy:
+    """Caddy with the shipped Caddyfile in front of a server, on ports and with a certificate of this machine's own."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.port, self.plain, self.server = folder, free_port(), free_port(), free_port()
+        self.base = f"https://localhost:{self.port}"
+        folder.mkdir()
+        options = f"admin off\nskip_install_trust\ndefault_bind 127.0.0.1\nhttp_port {self.plain}\nhttps_port {self.port}"
+        (folder / "Caddyfile").write_text(f"{{\n{options}\n}}\nimport {DEPLOY / 'Caddyfile'}\n")
+
+    def start(self) -> None:
+        places = {name: str(self.folder) for name in ("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME")}
+        names = {"STUDY_HOST": "localhost", "STUDY_SERVER": f"127.0.0.1:{self.server}"}
+        command = ["caddy", "run", "--adapter", "caddyfile", "--config", str(self.folder / "Caddyfile")]
+        with open(self.folder / "log", "w") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | places | names)
+        end, root = time.monotonic() + PATIENCE, self.folder / "caddy" / "pki" / "authorities" / "local" / "root.crt"
+        while True:
+            try:
+                self.verify = ssl.create_default_context(cafile=root)
+                assert httpx.get(f"{self.base}/alive", verify=self.verify).text == "yes"
+                return
+            except (OSError, httpx.TransportError):
+                assert self.process.poll() is None and time.monotonic() < end, (self.folder / "log").read_text()
+                time.sleep(0.1)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(PATIENCE)
+
+
+@pytest.fixture(scope="session")
+def proxied(tmp_path_factory):
+    """A study of two runs whose server stands behind Caddy: the folder, the server and the proxy."""
+    if shutil.which("caddy") is None:
+        missing = "Caddy is not installed: apt-get install caddy"
+        (pytest.fail if os.environ.get("CREATIVELIB_CADDY") == "required" else pytest.skip)(missing)
+    folder = tmp_path_factory.mktemp("proxied")
+    proxy = Proxy(folder / "proxy")
+    make_study(folder / "study", runs=2, outsiders=1, pairs=1)
+    words = ["--address", proxy.base, "--proxy", "127.0.0.1", "--joins-per-minute", "3"]
+    server = Server(folder / "study", *words, port=proxy.server)
+    try:
+        proxy.start()
+        yield SimpleNamespace(folder=folder / "study", server=server, proxy=proxy)
+        proxy.stop()
+    finally:
+        server.stop()
 
 
 def new_name():

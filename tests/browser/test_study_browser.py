@@ -2,10 +2,11 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from harness import wait_for
-from studies import Server, make_study
+from studies import Server, make_study, proxied  # noqa: F401
 
 from creativelib.study.server.folder import Study
 from creativelib.study.server.guard import Signer
@@ -224,6 +225,29 @@ def test_a_phone_on_a_bad_network_loses_nothing(serve, rater):
     assert kept(server)[0].empty
     person.join()  # and may take part anew
     page.get_by_text("How it works").wait_for()
+
+
+def test_an_older_phone_rates_behind_the_proxy_with_tls(proxied, rater):  # noqa: F811
+    outside = SimpleNamespace(base=proxied.proxy.base, link=proxied.server.link)
+    person = rater(outside, **PHONE, ignore_https_errors=True)  # the authority is of this test's own; others check it
+    person.page.add_init_script("delete AbortSignal.timeout; delete Array.prototype.at;")  # iOS before 15.4
+    person.join()
+    person.try_out()
+    for number in range(1, 8):
+        person.rate(number % 6, f"{number} of 8")
+    person.button("Go on")
+    person.page.wait_for_timeout(3 * GLANCE)
+    person.press(person.page.locator("#left"))
+    person.page.get_by_text("Your completion code:").wait_for()
+    assert person.page.evaluate("isSecureContext") and [cookie["secure"] for cookie in person.context.cookies()] == [True]
+    ratings, choices = kept(proxied.server)
+    assert len(ratings) == 7 and len(choices) == 1
+    assert person.hosts == {f"localhost:{proxied.proxy.port}"}
+    teacher = rater(outside, **DESKTOP, ignore_https_errors=True)
+    teacher.page.goto(f"{outside.base}/teacher/")
+    teacher.page.get_by_label("Token of this study").fill(proxied.server.token)
+    teacher.button("Sign in")  # forms say where they come from, and it is the proxy's name
+    assert teacher.page.locator(".qr").evaluate("image => image.naturalWidth") > 100
 
 
 def test_hidden_time_does_not_count_and_a_second_press_is_none(serve, rater):
