@@ -1,9 +1,11 @@
 """The connection to a study's database: a SQLite file or a server, and one clear sentence where it cannot be used."""
 
+import random
 import shutil
 import sqlite3
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +15,10 @@ import sqlalchemy as sa
 
 from creativelib.study import schema
 
-BUSY_SECONDS = 30  # how long a writer waits for the others
-POOL = 5  # connections to a server that are kept open
+BUSY_SECONDS = 30  # how long a writer waits for the others, and a newcomer for a free connection
+POOL = 5  # connections to a server that are kept open while they are used,
+IDLE_SECONDS = 2  # and so long after: every notebook of a class has its own
+FULL = ("too many", "slots are reserved")  # what PostgreSQL says that has no connection left
 
 
 class Unavailable(OSError):
@@ -33,12 +37,15 @@ class Database:
 
     def __init__(self, where: str | Path, *, make: bool = True):
         self._turn = threading.Lock()  # writers of one process stand in line; SQLite would have them poll
+        self._timer, self._resting, self._last = None, threading.Lock(), 0.0
         self.path: Path | None = None
         url = _url(str(where)) if "://" in str(where) else None
         if url is not None and url.get_backend_name() != "sqlite":
             # Asked before use whether it still answers; half an hour old, made anew.
             options = {"pool_pre_ping": True, "pool_size": POOL, "max_overflow": 2 * POOL, "pool_recycle": 1800}
             self.engine = sa.create_engine(url, **options)
+            sa.event.listen(self.engine, "do_connect", _patiently)
+            sa.event.listen(self.engine, "checkin", self._used)
             self.place = self.engine.url.render_as_string(hide_password=True)
         else:
             self.path = Path(where if url is None else url.database).expanduser().absolute()
@@ -80,6 +87,28 @@ class Database:
 
     def close(self) -> None:
         """Let go of the database."""
+        with self._resting:
+            if self._timer is not None:
+                self._timer.cancel()
+        self.engine.dispose()
+
+    def _used(self, *_) -> None:
+        """A connection came back: keep it for a while, then let others have it."""
+        self._last = time.monotonic()
+        with self._resting:
+            if self._timer is None:
+                self._look_in(IDLE_SECONDS)
+
+    def _look_in(self, seconds: float) -> None:
+        self._timer = threading.Timer(seconds, self._rest)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _rest(self) -> None:
+        with self._resting:
+            self._timer, left = None, self._last + IDLE_SECONDS - time.monotonic()
+            if left > 0 or self.engine.pool.checkedout():  # used since, or just now
+                return self._look_in(max(left, 0.1))
         self.engine.dispose()
 
     @contextmanager
@@ -146,6 +175,18 @@ def _url(where: str) -> sa.URL:
     if url.get_backend_name() == "sqlite" and (url.database or ":memory:") == ":memory:":
         raise ValueError(f"where: got {where!r}, which keeps nothing; give a file")
     return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
+
+
+def _patiently(dialect: sa.Dialect, record, arguments: list, options: dict):
+    """A connection to a server; where it has none left, the first that becomes free within ``BUSY_SECONDS``."""
+    end = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            return dialect.connect(*arguments, **options)
+        except dialect.loaded_dbapi.OperationalError as error:
+            if time.monotonic() > end or not any(words in str(error) for words in FULL):
+                raise
+        time.sleep(random.uniform(0.05, 0.25))
 
 
 def _begin(connection: sa.Connection) -> None:
