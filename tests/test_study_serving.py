@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import httpx
 import pytest
 import yaml
-from studies import Person, Server, app, make_study, new_name, stimuli, study, teacher  # noqa: F401
+from studies import DEPLOY, Person, Server, app, make_study, new_name, stimuli, study, teacher  # noqa: F401
 
 from creativelib.cli import build_parser, main
 from creativelib.study.report import report
@@ -40,7 +40,7 @@ def test_the_figure_is_hidden_until_the_study_is_closed(teacher, app, study):
     assert "What they say" in teacher.post("/teacher/open", data={"form": teacher.form, "open": "no"}).text
     assert teacher.get("/teacher/figure.png").content.startswith(b"\x89PNG")
     page = teacher.get("/teacher/report.html").text
-    assert "4 began, 1 are left out" in page and "Both tests hold" in page and "Krippendorff" in page
+    assert "4 began, 1 are left out. 0 withdrew" in page and "Both tests hold" in page and "Krippendorff" in page
     assert "data:image/png;base64," in page and "http" not in re.sub(r"base64,[^\"]*", "", page)
     late = Person(app, study)
     assert late.join()["message"] == "The study is closed." and late.rate("x", 1).status_code == 401
@@ -62,7 +62,13 @@ def test_links_for_everybody_and_a_code_to_scan(teacher, study):
     links = teacher.post("/teacher/links.csv", data={"form": teacher.form, "count": "3"}).text.split()
     signer = Signer(study.secret)
     assert [signer.read("person", link.rpartition("/")[2]) for link in links] == [1, 2, 3]
-    assert "count: got" in teacher.post("/teacher/links.csv", data={"form": teacher.form, "count": "0"}).text
+    more = teacher.post("/teacher/links.csv", data={"form": teacher.form, "count": "2", "first": "3"}).text.split()
+    assert (
+        more[0] == links[2] and signer.read("person", more[1].rpartition("/")[2]) == 4
+    )  # a second class gets links of its own
+    for field, value in (("count", "0"), ("count", "1001"), ("first", "0"), ("first", "²"), ("first", "9" * 5000)):
+        answer = teacher.post("/teacher/links.csv", data={"form": teacher.form, "count": "3"} | {field: value})
+        assert answer.status_code == 400 and f"{field}: got" in answer.text
 
 
 def test_the_export_is_tidy_with_a_codebook(teacher, app, study):
@@ -104,6 +110,11 @@ def test_texts_of_an_export_are_no_formulas():
         ({"contact": ""}, "contact: got ''"),
         ({"pairs": -1}, "pairs: got -1"),
         ({"age": True}, "age: got True"),
+        ({"scales": "creative"}, "scales: got 'creative'; give a list"),
+        ({"scales": ("creativ",)}, "scales: got .*one or more of creative, surprising"),
+        ({"purpose": 5}, "purpose: got 5; give a text"),
+        ({"open": "no"}, "open: got 'no'; give true or false"),
+        ({"seed": "x"}, "seed: got 'x'"),
         ({"completion_url": "javascript:alert(1)"}, "completion_url: got .*; give an address that begins with https://"),
     ],
 )
@@ -146,8 +157,6 @@ def test_a_folder_that_is_no_study_is_told(tmp_path):
 
 # --- deploying --------------------------------------------------------------------------------------------------------
 
-DEPLOY = Path(__file__).resolve().parents[1] / "creativelib" / "study" / "server" / "deploy"
-
 
 def test_the_server_needs_no_torch():
     code = "import creativelib.study.server.app, creativelib.study.report, creativelib.study.cli, creativelib.study.tidy, sys;"
@@ -163,7 +172,7 @@ def test_the_compose_file_says_what_the_command_line_takes():
     )
     assert arguments.proxy == services["proxy"]["networks"]["inside"]["ipv4_address"]
     assert [name for name, service in services.items() if "ports" in service] == ["proxy"]  # nothing else can be reached
-    assert "reverse_proxy study:8000" in (DEPLOY / "Caddyfile").read_text()
+    assert "reverse_proxy {$STUDY_SERVER:study:8000}" in (DEPLOY / "Caddyfile").read_text()
     installed = (DEPLOY / "Dockerfile").read_text()
     for name in re.findall(r'^    "([a-z0-9-]+)', PYPROJECT.partition("study = [")[2].partition("]")[0], re.M):
         assert name in installed
@@ -216,6 +225,8 @@ def test_as_a_teacher_would(tmp_path, capsys):
         assert people[3].web.post("/api/withdraw", json={"sure": True}).status_code == 200
     finally:
         server.stop()
+    assert run("export", empty := make_study(tmp_path / "empty", runs=1)) == 2  # PostgreSQL has them
+    assert "nobody has taken part by" in (said := capsys.readouterr().err) and "say so with --db" in said and empty.is_dir()
     assert run("report", folder) == 2 and "this study is open; close it on the teacher's page first" in capsys.readouterr().err
     study.change(open=False)
     assert run("report", folder) == 0 and run("export", folder) == 0
@@ -223,7 +234,7 @@ def test_as_a_teacher_would(tmp_path, capsys):
     assert {"report.html", "ratings.csv", "codebook.csv"} <= {path.name for path in texts}
     assert not [path for path, content in texts.items() if gone.encode() in content]
     page = (folder / "report.html").read_text()
-    assert "9 began, 0 are left out" in page and "Both tests hold" in page
+    assert "9 began, 0 are left out. 1 withdrew" in page and "Both tests hold" in page
     assert run("delete", folder, states[0]["code"]) == 0
     assert not [path for path in folder.rglob("*") if path.is_file() and states[0]["code"].encode() in path.read_bytes()]
     assert run("delete", folder, states[0]["code"]) == 2

@@ -115,4 +115,10 @@ def test_the_rule_names_everybody_and_why(store):
     found = exclusions(store.ratings(), Numbers)
     assert set(found) == {"careless", "same", "hasty"}
     assert "something else" in found["careless"] and "same number" in found["same"] and "90 ms" in found["hasty"]
-    assert "500 ms" in rule(Numbers) and exclusions(store.ratings().iloc[:0], Numbers) == {}
+    session = RatingSession(store, pictures, scales=("surprising",), first=0)
+    session.join("other device", consent=True)
+    store.rate(session.session, session.order[0], 3, 900)
+    store.unite("careful", "other device")
+    assert exclusions(store.ratings(), Numbers)["careful"] == "was asked both questions"
+    assert "500 ms" in rule(Numbers) and "of 8 or more, one number" in rule(Numbers)
+    assert exclusions(store.ratings().iloc[:0], Numbers) == {}

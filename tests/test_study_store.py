@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from creativelib.study.schema import RATINGS, TABLES
-from creativelib.study.store import Store
+from creativelib.study.store import CHANGES, Store
 
 ROOT = Path(__file__).resolve().parents[1]
 SHA = "0" * 64
@@ -75,6 +75,16 @@ def test_the_same_value_again_counts_once_and_another_corrects(store, session):
     assert frame["value"].tolist() == [4] and frame["rater"].tolist() == ["blue-fox"] and frame["surprise"].tolist() == [71.1]
     with store.database.reading() as connection:
         assert connection.execute(sa.select(RATINGS.c.value).order_by(RATINGS.c.revision)).scalars().all() == [2, 4]
+
+
+def test_who_changes_his_mind_without_end_is_refused_some_day(store, session):
+    for number in range(CHANGES * 6):
+        assert store.rate(session, "image-000", number % 2, answer=f"{number:032x}")
+    for change in (lambda: store.rate(session, "image-001", 3), lambda: store.take_back(session, "image-000")):
+        with pytest.raises(ValueError, match="session: it has 120 answers to 6 pictures; no more changes are kept"):
+            change()
+    assert not store.rate(session, "image-000", 0, answer=f"{0:032x}")  # one that is known still is
+    assert store.given(session) == {"image-000": 1}
 
 
 def test_undo_takes_back_the_last_rating_and_it_can_be_given_again(store, session):

@@ -1,8 +1,10 @@
 """The commands ``creativelib study new``, ``serve``, ``links``, ``export``, ``report`` and ``delete``."""
 
 import argparse
+import shutil
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from creativelib.cli_arguments import path, seed, whole
@@ -146,7 +148,9 @@ def _export(arguments: argparse.Namespace) -> int:
     from creativelib.study.tidy import write
 
     study = _opened(arguments)
-    print(write(study.store, study.settings, arguments.out or _free(study.folder / "exports", "export", "")))
+    _require_people(study)
+    out = arguments.out or _free(study.folder / "exports", "export", "")
+    print(_without_late_withdrawals(study, lambda: write(study.store, study.settings, out)))
     study.close()
     return 0
 
@@ -157,11 +161,32 @@ def _report(arguments: argparse.Namespace) -> int:
     study = _opened(arguments)
     if study.settings.open:
         raise ValueError("folder: this study is open; close it on the teacher's page first, so that no result ends it")
+    _require_people(study)
     out = arguments.out or study.folder / "report.html"
-    out.write_text(report(study), encoding="utf-8")
-    print(out)
+
+    def make() -> Path:
+        out.write_text(report(study), encoding="utf-8")
+        return out
+
+    print(_without_late_withdrawals(study, make))
     study.close()
     return 0
+
+
+def _require_people(study) -> None:
+    """Raises ValueError for a study without anybody: its ratings may be in another database."""
+    if study.store.sessions().empty:
+        raise ValueError(f"db: nobody has taken part by {study.store.place}; where the ratings are elsewhere say so with --db")
+
+
+def _without_late_withdrawals(study, make: Callable[[], Path]) -> Path:
+    """What ``make`` writes, once more where somebody withdrew meanwhile: what was read before would bring them back."""
+    while True:
+        before = study.store.withdrawals()
+        path = make()
+        if study.store.withdrawals() == before:
+            return path
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _delete(arguments: argparse.Namespace) -> int:

@@ -42,6 +42,7 @@ def report(study) -> str:
     facts = {
         "settings": asdict(study.settings), "study": study, "people": people, "rule": rule(study.settings), "scales": scales,
         "consent": study.consent(), "version": study.version(), "made": datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
+        "withdrawals": study.store.withdrawals(),
         "kinds": pd.Series([one.kind for one in study.stimuli.values()]).value_counts().to_dict(),
     }  # fmt: skip
     folder = Path(__file__).parent / "server" / "templates"

@@ -29,6 +29,8 @@ from creativelib.study.schema import (
     rating_value,
 )  # fmt: skip
 
+CHANGES = 20  # answers to each picture of a session that are kept, on average: nobody wavers more, and a script would for ever
+
 
 def _now() -> str:
     return datetime.now(UTC).isoformat()
@@ -268,7 +270,7 @@ class Store:
             Whether the rating is another one now.
 
         Raises:
-            ValueError: a value off the scale, or a stimulus that is not of this session.
+            ValueError: a value off the scale, a stimulus that is not of this session, or more than ``CHANGES`` answers to each.
         """
         row = {"stimulus": stimulus, "value": rating_value(value), "milliseconds": look(milliseconds), "answer": answer}
         return self._revise(session, row, correct)
@@ -289,7 +291,7 @@ class Store:
 
     def _revise(self, session: str, row: dict, correct: bool) -> bool:
         with self.database.writing() as connection:
-            if row["stimulus"] not in dealing.order_in(connection, session, lock=True):
+            if row["stimulus"] not in (order := dealing.order_in(connection, session, lock=True)):
                 raise ValueError(f"stimulus: {row['stimulus']!r} is not one of this session's")
             mine = connection.execute(sa.select(RATINGS).where(RATINGS.c.session == session)).all()
             revisions = sorted((one for one in mine if one.stimulus == row["stimulus"]), key=lambda one: one.revision)
@@ -300,6 +302,8 @@ class Store:
             changed = now != row["value"] and (now is None or correct)
             if not changed and row["answer"] is None:
                 return False
+            if len(mine) >= CHANGES * len(order):
+                raise ValueError(f"session: it has {len(mine)} answers to {len(order)} pictures; no more changes are kept")
             if not changed and revisions:  # it says what is so, or came too late: kept under its name, or a copy of it that is
                 same = ("value", "milliseconds", "number", "rated_at")  # sent again after an undo would count
                 row |= {name: getattr(revisions[-1], name) for name in same}
@@ -340,6 +344,11 @@ class Store:
         and began nothing is not here.
         """
         return reading.sessions(self.database)
+
+    def withdrawals(self) -> int:
+        """How many raters have withdrawn; who comes again, or had two codes, counts each time."""
+        with self.database.reading() as connection:
+            return connection.execute(sa.select(sa.func.count()).where(WITHDRAWN.c.joined_to.is_(None))).scalar()
 
     def choices(self) -> pd.DataFrame:
         """Paired choices: rater (code), session, left, right, chosen, chosen_at, scale (which was asked)."""

@@ -1,5 +1,6 @@
 """A person who withdrew is taken out of every file in a study's folder, whoever put it there and under whatever name."""
 
+import io
 import json
 import zipfile
 from collections.abc import Sequence
@@ -23,29 +24,58 @@ def erase(folder: Path, store: Store, words: Sequence[str]) -> list[Path]:
         words: the code and the id of who withdrew.
 
     Returns:
-        Files in which one of these still stands: of other programs, or of an export that was interrupted.
+        Files in which one of these still stands, also packed: of other programs, or of an export that was interrupted; and
+        backups that another program holds.
     """
     rows = transfer.rows_of(store.database, store.place)[WITHDRAWN]
     gone = [(place, row) for place, row in rows if row["joined_to"] is None]
     own = {Path(f"{store.place}{ending}") for ending in ("", "-wal", "-shm", "-journal")}
+    left = set()
     for path in [path for path in folder.rglob("*") if path not in own]:
-        if not path.is_file():  # a folder, or a file of an export that is removed by now
-            continue
-        beginning = path.read_bytes()[:1000]
-        if path.name == tidy.MANIFEST:
-            _remove_export(path)
-        elif beginning.startswith(SQLITE):
-            _mend(path, gone)
-        elif REPORT in beginning or zipfile.is_zipfile(path) and _is_export(path):
-            path.unlink()
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    return [path for path in files if any(word.encode() in path.read_bytes() for word in words)]
+        try:
+            _take_out(path, gone)
+        except OSError:  # another program holds it
+            left.add(path)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return sorted(left | {path for path in files if words and any(word.encode() in _unpacked(path) for word in words)})
+
+
+def _take_out(path: Path, gone: list) -> None:
+    """Take who withdrew out of one file, or remove it. Raises OSError where that cannot be done now."""
+    beginning = _content(path)[:1000] if path.is_file() else b""
+    if path.name == tidy.MANIFEST:
+        _remove_export(path)
+    elif beginning.startswith(SQLITE):
+        _mend(path, gone)
+    elif REPORT in beginning or zipfile.is_zipfile(path) and _is_export(path):
+        path.unlink(missing_ok=True)
+
+
+def _content(path: Path) -> bytes:
+    """Nothing for a file of an export that is removed by now."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def _unpacked(path: Path) -> bytes:
+    """The content, and that of what is in it: of a folder that was packed, of a workbook."""
+    try:
+        content = _content(path)
+    except OSError:  # named already: nothing could be taken out of it
+        return b""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return content + b"\n".join(archive.read(name) for name in archive.namelist())
+    except Exception:  # none, broken in one of a dozen ways, or with a password
+        return content
 
 
 def _mend(path: Path, gone: list) -> None:
     try:
         copy = Store(path)
-    except (ValueError, OSError):
+    except ValueError:
         return  # another program's, or broken
     try:
         transfer.take_in(copy.database, {WITHDRAWN: gone})
@@ -62,7 +92,7 @@ def _remove_export(manifest: Path) -> None:
     for name in names:
         (manifest.parent / Path(name).name).unlink(missing_ok=True)
     if names:
-        manifest.unlink()
+        manifest.unlink(missing_ok=True)
         if not any(manifest.parent.iterdir()):
             manifest.parent.rmdir()
 

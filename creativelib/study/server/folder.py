@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from urllib.parse import quote
 
 from creativelib.study.codes import canonical
 from creativelib.study.pairs import choice_pairs
+from creativelib.study.scales import SCALES
 from creativelib.study.schema import CREATIVE
 from creativelib.study.server.erasing import erase
 from creativelib.study.session import RatingSession
@@ -23,6 +25,7 @@ from creativelib.widgets import png
 
 PICTURE = 512  # pixels, the longer side
 KIND = "creativelib study 1"
+ERASING = ".erasing"  # a file that is there while somebody is taken out of all the others
 CONSENT = """You will see {count} pictures, one at a time, and rate each with a number from 0 to 5{then}. It takes about \
 {minutes} minutes. {purpose}
 
@@ -69,7 +72,14 @@ class Settings:
         for name in ("subject", "contact"):
             if not getattr(self, name).strip():
                 raise ValueError(f"{name}: got {getattr(self, name)!r}; say what the pictures show, and whom one can ask")
-        least = {"age": 0, "pairs": 0, "break_every": 1, "failed_checks": 0, "quickest": 0}
+        for name in ("purpose", "retention", "completion_code", "completion_url", "name"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"{name}: got {getattr(self, name)!r}; give a text")
+        if not isinstance(self.scales, (list, tuple)) or not self.scales or any(one not in SCALES for one in self.scales):
+            raise ValueError(f"scales: got {self.scales!r}; give a list of one or more of {', '.join(SCALES)}")
+        if not isinstance(self.open, bool):
+            raise ValueError(f"open: got {self.open!r}; give true or false")
+        least = {"age": 0, "pairs": 0, "break_every": 1, "seed": 0, "failed_checks": 0, "quickest": 0}
         for name, low in least.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
@@ -101,8 +111,10 @@ class Study:
             raise ValueError(f"folder: {self.folder / 'keys.json'} is missing or broken; fetch it from a backup") from None
         self.stimuli = {one.id: one for one in load_stimuli(self.folder / "stimuli")}
         self._pixels: dict[str, bytes] = {}
+        self._files = threading.RLock()  # nobody writes a copy of the ratings while somebody is taken out of the copies
         self.store = Store(database or self.folder / "ratings.sqlite")
         self.session = RatingSession(self.store, list(self.stimuli.values()), **self._design())
+        self.finish_erasing()
 
     @classmethod
     def new(cls, folder: str | Path, stimuli: Sequence[Stimulus], settings: Settings) -> "Study":
@@ -137,7 +149,8 @@ class Study:
             names = {one.name for one in fields(Settings)}
             if not known or set(facts) - names:
                 raise ValueError(f"unknown settings {sorted(set(facts) - names)}" if known else "it is of another version")
-            return Settings(**facts | {"scales": tuple(facts.get("scales", (CREATIVE,)))})
+            settings = Settings(**facts)
+            return replace(settings, scales=tuple(settings.scales))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"folder: {path} cannot be read: {error}") from None
 
@@ -198,17 +211,33 @@ class Study:
 
     def backup_bytes(self) -> bytes:
         """A backup as it is now."""
-        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+        with self._files, tempfile.TemporaryDirectory(dir=self.folder) as folder:
             return self.store.backup(Path(folder) / "ratings.sqlite").read_bytes()
 
     def delete(self, code: str) -> list[Path]:
         """Delete a person from the ratings and from every file in the study's folder: exports and reports, which can be made
-        again, are removed, backups are mended, wherever in the folder they are. Returns files that the person still stands in,
-        see ``erase``. Raises ValueError for an unknown code.
+        again, are removed, backups are mended, wherever in the folder they are. Where this is interrupted, whoever opens the
+        study next goes on with it. Returns files that the person still stands in, see ``erase``. Raises ValueError for an
+        unknown code.
         """
-        words = canonical(code), self.store.known(code)
-        self.store.delete_rater(code)
-        return erase(self.folder, self.store, words)
+        if (rater := self.store.known(code)) is None:
+            raise ValueError(f"code: there is no rater {canonical(code)!r}")
+        with self._files:
+            (self.folder / ERASING).touch()
+            self.store.delete_rater(code)
+            return self._erase([canonical(code), rater])
+
+    def finish_erasing(self) -> None:
+        """Take who has withdrawn out of the files where that was interrupted."""
+        with self._files:
+            if (self.folder / ERASING).exists():
+                self._erase([])
+
+    def _erase(self, words: Sequence[str]) -> list[Path]:
+        left = erase(self.folder, self.store, words)
+        if not left:  # else whoever opens the study next tries again
+            (self.folder / ERASING).unlink(missing_ok=True)
+        return left
 
 
 def free(folder: str | Path) -> Path:

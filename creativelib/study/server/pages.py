@@ -1,5 +1,6 @@
 """What a rater's browser asks for: the page, where they are, a picture, and the answers that it sends."""
 
+import logging
 import re
 from http import HTTPStatus
 
@@ -14,6 +15,7 @@ from creativelib.study.scales import SCALES
 from creativelib.study.server.folder import Study
 from creativelib.study.server.guard import RATER, Limiter, Signer, address, read_json
 
+LOG = logging.getLogger("creativelib.study")
 AT_ONCE = 50  # answers in one request
 SOURCES = {  # parameters of panel providers that are kept, and handed back at the end
     "PROLIFIC_PID", "STUDY_ID", "SESSION_ID", "assignmentId", "hitId", "workerId", "turkSubmitTo",
@@ -212,9 +214,10 @@ class Pages:
     def _withdraw(self, session: str) -> None:
         try:
             code = self.study.store.code(self.study.store.view(session)["rater"])
-        except ValueError:
-            return  # they did before
-        self.study.delete(code)
+        except ValueError:  # they did before; their files may not be mended yet
+            return self.study.finish_erasing()
+        for path in self.study.delete(code):  # the log must not name who is to be forgotten
+            LOG.warning("%s still names somebody who has withdrawn and is no file of this study's: delete it", path)
 
     async def leave(self, request: Request) -> Response:
         """Let somebody else use this browser; nothing is deleted."""

@@ -131,11 +131,9 @@ class Teacher:
 
     async def links(self, request: Request, form: dict) -> Response:
         """Personal links, one a line: each is one person, on whatever device they open it."""
-        count = form.get("count", "")
-        if not count.isascii() or not count.isdigit() or not 1 <= int(count) <= MOST_LINKS:
-            raise ValueError(f"count: got {count!r}; give a whole number from 1 to {MOST_LINKS}")
+        count, first = _number("count", form.get("count", ""), MOST_LINKS), _number("first", form.get("first", "1"), 1_000_000)
         base = self.link(request).rpartition("/")[0]
-        text = "".join(f"{base}/{self.signer.token('person', number)}\n" for number in range(1, int(count) + 1))
+        text = "".join(f"{base}/{self.signer.token('person', number)}\n" for number in range(first, first + count))
         return _file(text.encode(), "links.csv", "text/csv")
 
     # --- what the teacher does -----------------------------------------------------------------------------------------
@@ -200,6 +198,13 @@ def balance(sessions: pd.DataFrame, ratings: pd.DataFrame, study: Study) -> list
         dealt, given = (counts.reindex(images, fill_value=0) for counts in (dealt, given))
         found.append({"scale": scale, "pictures": len(images), "dealt": _range(dealt), "rated": _range(given)})
     return found
+
+
+def _number(name: str, text: str, most: int) -> int:
+    """What a field holds, a whole number from 1 to ``most``. Raises ValueError for any other."""
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or not 1 <= int(text) <= most:
+        raise ValueError(f"{name}: got {text[:20]!r}; give a whole number from 1 to {most}")
+    return int(text)
 
 
 def _whole(turn) -> int:

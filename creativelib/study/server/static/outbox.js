@@ -42,11 +42,17 @@ class Memory {
 }
 
 async function ask(path, body) {
-  const options = { credentials: "same-origin", cache: "no-store", signal: AbortSignal.timeout(PATIENCE) };
+  const late = new AbortController(); // phones of 2015 know no AbortSignal.timeout
+  const options = { credentials: "same-origin", cache: "no-store", signal: late.signal };
   if (body) Object.assign(options, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
-  const response = await fetch(path, options);
-  const found = await response.json().catch(() => ({}));
-  return { status: response.status, ok: response.ok, ...found };
+  const timer = setTimeout(() => late.abort(), PATIENCE);
+  try {
+    const response = await fetch(path, options);
+    const found = await response.json().catch(() => ({}));
+    return { status: response.status, ok: response.ok, ...found };
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 class Outbox {
@@ -76,7 +82,7 @@ class Outbox {
   }
 
   put(answer) {
-    const at = Math.max(Date.now(), (this.waiting().at(-1)?.at ?? 0) + 1);
+    const at = Math.max(Date.now(), (this.waiting().pop()?.at ?? 0) + 1);
     const whole = { ...answer, answer: newName(), at };
     this.memory.set(this.prefix + whole.answer, JSON.stringify(whole));
     this.changed();
