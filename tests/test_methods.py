@@ -1,5 +1,9 @@
 """Methods: what each costs, what it gives, that a budget holds, and that one seed gives one result; on miniatures."""
 
+import inspect
+import json
+import re
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -129,7 +133,14 @@ def test_methods_by_name():
     [
         ("magic", "^method: got 'magic'; choose among plain, words"),
         ("creative[space=outer]", "^space: got 'outer'"),
-        ("creative[hope=1]", "has an option that 'creative' does not know; it knows space"),
+        ("creative[hope=1]", r"^method: got the option 'hope' in 'creative\[hope=1\]'; 'creative' knows space, steps, target"),
+        ("plain[hope=1]", "^method: got the option 'hope' in .*; 'plain' knows no options$"),
+        ("creative[self=1]", "^method: got the option 'self'"),
+        ("creative[steps=1,steps=2]", "^method: got the option 'steps' twice"),
+        ("conceptlab[negatives=3]", r"^negatives: got 3; give a word .*example 'car' \(in 'conceptlab\[negatives=3\]'\)$"),
+        ("words[words=3]", "^words: got 3; give a word"),
+        ("words[words=]", "^words: got ''; give a word"),
+        ("creative[clusters=3]", "^clusters: got 3; give objects of NegativeCluster"),
         ("creative[space]", "write options as name=value"),
         ("minority[rate=-1]", "^rate: got -1"),
         ("repel[references=0]", "^references: got 0"),
@@ -153,6 +164,26 @@ def test_methods_by_name():
 def test_a_method_that_cannot_be_made_is_named(text, message):
     with pytest.raises(ValueError, match=message):
         make_method(text)
+
+
+WRONG = ("3", "-1", "0", "2.5", "true", "none", "dull", "", "nan", "1e999", "1-2", "-", "e")
+OBJECTS = (3, -1, 0.5, None, True, "", "dull", b"dull", [], ["car", 3], {}, object(), float("nan"), range(3))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_whatever_an_option_gets_is_taken_or_refused_by_its_name(name):
+    for option in inspect.signature(METHODS[name]).parameters:
+        for value in WRONG:
+            taken_or_refused(option, partial(make_method, f"{name}[{option}={value}]"))
+        for value in OBJECTS:
+            taken_or_refused(option, partial(METHODS[name], **{option: value}))
+
+
+def taken_or_refused(option, make):
+    try:
+        assert json.dumps(make().settings)
+    except ValueError as error:
+        assert re.match(f"{option}: got .*; give |space: got .*; choose ", str(error)) and "\n" not in str(error)
 
 
 def test_one_word_as_an_option_is_one_word():

@@ -1,7 +1,8 @@
 """Methods: whatever answers "a creative picture of X" under a budget. The paper's, its rivals, plain tricks; one file each."""
 
-import ast
+import inspect
 import re
+from contextlib import suppress
 
 from creativelib.methods.conceptlab import ConceptLab
 from creativelib.methods.creative import Creative
@@ -23,26 +24,29 @@ def make_method(text: str) -> Method:
     """A method by name, with options in brackets: ``"tail"``, ``"creative[space=subject-token,target=40]"``.
 
     Raises:
-        ValueError: an unknown name or option, or a value that the method refuses.
+        ValueError: an unknown name or option, one that is given twice, or a value that the method refuses.
     """
     match = re.fullmatch(r"\s*([\w-]+)\s*(?:\[(.*)\])?\s*", text)
     if not match or match[1] not in METHODS:
         raise ValueError(
             f"method: got {text!r}; choose among {', '.join(METHODS)}, with options like creative[space=embedding]"
         )
-    options = {}
+    method, options = METHODS[match[1]], {}
+    known = ", ".join(inspect.signature(method).parameters) or "no options"
     for pair in filter(None, (match[2] or "").split(",")):
         name, found, value = (part.strip() for part in pair.partition("="))
         if not found:
             raise ValueError(f"method: got {pair!r} in {text!r}; write options as name=value")
-        options[name.replace("-", "_")] = literal(value)
+        name = name.replace("-", "_")
+        if name not in inspect.signature(method).parameters:
+            raise ValueError(f"method: got the option {name!r} in {text!r}; {match[1]!r} knows {known}")
+        if name in options:
+            raise ValueError(f"method: got the option {name!r} twice in {text!r}; give it once")
+        options[name] = literal(value)
     try:
-        return METHODS[match[1]](**options)
-    except TypeError as error:
-        known = ", ".join(METHODS[match[1]]().settings)
-        raise ValueError(
-            f"method: {text!r} has an option that {match[1]!r} does not know; it knows {known or 'none'}"
-        ) from error
+        return method(**options)
+    except ValueError as error:
+        raise ValueError(f"{error} (in {text!r})") from error
 
 
 def literal(text: str):
@@ -50,10 +54,10 @@ def literal(text: str):
     plain = {"true": True, "false": False, "none": None}
     if text.lower() in plain:
         return plain[text.lower()]
-    try:
-        return ast.literal_eval(text) if re.fullmatch(r"[-+.\deE]+", text) else text
-    except (ValueError, SyntaxError):
-        return text
+    for number in (int, float) if re.fullmatch(r"[-+.\deE]+", text) else ():  # not "infinity", which is a word
+        with suppress(ValueError):
+            return number(text)
+    return text
 
 
 def split_methods(text: str) -> list[str]:

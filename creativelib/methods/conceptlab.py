@@ -14,7 +14,7 @@ from creativelib.arguments import finite_number, whole_number
 from creativelib.generator import POSITIVE_PROMPT, Generator, TextCondition
 from creativelib.methods.asking import KIND, readable
 from creativelib.methods.budget import Cost, sample_cost
-from creativelib.methods.method import Desk, Method, Subject
+from creativelib.methods.method import Desk, Method, Subject, word_list
 from creativelib.methods.rates import PUBLISHED_WIDTHS, space_rate
 from creativelib.prior_sampling import noise_sources, sample_embeddings
 from creativelib.seeds import derive_seed
@@ -86,7 +86,7 @@ class ConceptLab(Method):
         self.ask_every = whole_number("ask_every", ask_every, 1)
         self.cap = None if cap is None else finite_number("cap", cap)
         self.floor = None if floor is None else finite_number("floor", floor)
-        self.negatives = [negatives] if isinstance(negatives, str) else list(negatives)
+        self.negatives = word_list("negatives", negatives, "car")
 
     def bounds(self, subject: Subject) -> tuple[float, float]:
         """Cap and floor for a subject's generator."""

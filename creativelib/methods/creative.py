@@ -41,9 +41,9 @@ class Creative(Method):
         rate: float | None = None,
         clusters: Sequence[NegativeCluster] = (),
     ):
-        if space not in SPACES:
+        if not isinstance(space, str) or space not in SPACES:
             raise ValueError(f"space: got {space!r}; choose one of {', '.join(map(repr, SPACES))}")
-        if not all(isinstance(cluster, NegativeCluster) for cluster in clusters):
+        if not isinstance(clusters, Sequence) or not all(isinstance(cluster, NegativeCluster) for cluster in clusters):
             raise ValueError(f"clusters: got {clusters!r}; give objects of NegativeCluster")
         self.space, self.steps = space, None if steps is None else whole_number("steps", steps, 1)
         self.target = None if target is None else finite_number("target", target)

@@ -1,6 +1,6 @@
 """What all methods have in common: their materials, a desk at which every use is paid for, a result with its provenance."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 
@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from creativelib.arguments import plain_words
 from creativelib.generator import Generator, TextCondition, positive_prompt
 from creativelib.methods.asking import ask
 from creativelib.methods.budget import Cost, Meter, sample_cost
@@ -96,6 +97,16 @@ def truth(name: str, value) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"{name}: got {value!r}; give true or false")
     return value
+
+
+def word_list(name: str, value, example: str) -> list[str]:
+    """``value`` as a list of words: one text, or any number of them; may be empty.
+
+    Raises:
+        ValueError: something that is no text; names the argument, what came, and gives ``example``.
+    """
+    values = [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
+    return [plain_words(name, one, example) for one in values]
 
 
 @dataclass

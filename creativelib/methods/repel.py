@@ -74,8 +74,8 @@ class Repel(Method):
         self.strength, self.encoder = finite_number("strength", strength, hint="at least 0"), encoder
         if self.strength < 0:
             raise ValueError(f"strength: got {strength!r}; give a number of at least 0")
-        if not callable(encoder):
-            raise ValueError(f"encoder: got {encoder!r}; give a function of pixels, which a name cannot be")
+        if not callable(encoder) or not hasattr(encoder, "__name__"):
+            raise ValueError(f"encoder: got {encoder!r}; give a function of pixels that has a name, which a text cannot be")
 
     @property
     def settings(self) -> dict:

@@ -3,7 +3,7 @@
 import torch
 
 from creativelib.generator import POSITIVE_PROMPT, with_article
-from creativelib.methods.method import Desk, Method
+from creativelib.methods.method import Desk, Method, word_list
 
 WORDS = ("creative", "unusual", "never seen before")
 
@@ -19,10 +19,9 @@ class Words(Method):
     description = "'creative', 'unusual', 'never seen before' put into the prompt"
 
     def __init__(self, words: str | tuple[str, ...] = WORDS):
-        words = (words,) if isinstance(words, str) else words
-        if not words or not all(isinstance(word, str) and word.strip() for word in words):
-            raise ValueError(f"words: got {words!r}; give at least one word, for example ('creative',)")
-        self.words = list(words)
+        self.words = word_list("words", words, WORDS[0])
+        if not self.words:
+            raise ValueError(f"words: got {words!r}; give at least one word, for example {WORDS[0]!r}")
 
     def search(self, desk: Desk) -> tuple[torch.Tensor, None]:
         desk.release()
