@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import expit
 
-from creativelib.study.choices import bradley_terry, share_interval
+from creativelib.study.choices import bradley_terry, crossed_share, share_interval
 from creativelib.study.simulation import simulate_choices
 
 EQUAL = {"peak_spread": 0, "slope": 0, "image_noise": 0, "lapse": 0}  # people who feel alike
@@ -25,6 +26,33 @@ def test_share_interval_is_exact():
     assert found.p_value == pytest.approx(2 * (120 + 45 + 10 + 1) / 1024)
     none = share_interval(0, 20)
     assert (none.low, none.high) == (0, pytest.approx(1 - 0.025 ** (1 / 20)))
+
+
+def test_the_interval_of_a_share_is_for_other_raters_and_other_runs():
+    """Raters and runs with a leaning of their own: choices as if independent promise too much."""
+    source, raters, runs, each = np.random.default_rng(0), 24, 16, 8
+    spread = np.hypot(1.0, 1.0)
+    for middle in (0.0, 1.5):
+        truth = expit(middle + spread * source.normal(size=1_000_000)).mean()
+        covered = np.zeros(2)
+        for _ in range(200):
+            chance = expit(middle + source.normal(size=(raters, 1)) + source.normal(size=(1, runs)))
+            won = (source.random((raters, runs)) < chance).astype(float)
+            won[source.permuted(np.tile(np.arange(runs), (raters, 1)), axis=1) >= each] = np.nan
+            both = crossed_share(won), share_interval(int(np.nansum(won)), raters * each)
+            covered += [one.low <= truth <= one.high for one in both]
+        assert covered[0] >= 0.92 * 200 and covered[1] < 0.85 * 200
+
+
+def test_choices_that_are_all_alike_are_as_many_as_raters_or_runs():
+    same = crossed_share(np.ones((5, 8)))
+    assert (same.share, same.low, same.high) == (1, share_interval(5, 5).low, 1) and same.p_value == 2 * 0.5**5
+    one_each = np.full((40, 40), np.nan)  # one choice of each rater, in a run of its own: independent
+    np.fill_diagonal(one_each, np.arange(40) % 4 > 0)
+    found, exact = crossed_share(one_each), share_interval(30, 40)
+    assert (found.low, found.high, found.p_value) == pytest.approx((exact.low, exact.high, exact.p_value), abs=0.02)
+    with pytest.raises(ValueError, match="at least 2 of each"):
+        crossed_share(np.ones((1, 3)))
 
 
 def test_bradley_terry_worked_by_hand():

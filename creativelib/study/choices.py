@@ -9,8 +9,10 @@ import choix
 import numpy as np
 import pandas as pd
 from scipy.sparse.csgraph import connected_components
-from scipy.stats import binomtest
+from scipy.stats import beta, binomtest
+from scipy.stats import t as student
 
+from creativelib.study.crossed import crossed_mean
 from creativelib.study.ratings import checked_count, checked_level, resampled
 
 
@@ -27,7 +29,7 @@ class Share:
 def share_interval(chosen: int, n: int, *, level: float = 0.95) -> Share:
     """Interval of a share: ``chosen`` of ``n`` independent choices (Fig. 7).
 
-    Choices of one rater are not independent: with several each, give raters (by their majority), or use ``bradley_terry``.
+    Choices of one rater are not independent: with several each use ``crossed_share`` or ``bradley_terry``.
 
     Raises:
         ValueError: not 0 <= chosen <= n, n < 1, a level outside 0 to 1.
@@ -38,6 +40,34 @@ def share_interval(chosen: int, n: int, *, level: float = 0.95) -> Share:
     test = binomtest(chosen, n)
     interval = test.proportion_ci(checked_level(level), method="exact")
     return Share(chosen / n, float(interval.low), float(interval.high), float(test.pvalue))
+
+
+def crossed_share(won: np.ndarray, *, level: float = 0.95) -> Share:
+    """Share of choices with an interval for other raters *and* other runs, whose choices are not independent of each other.
+
+    It is the exact interval of as many independent choices as would leave the share as uncertain as ``crossed_mean`` finds it
+    (Korn and Graubard 1998). Where all chose alike that number cannot be known; it is taken to be that of raters or of runs,
+    whichever is less.
+
+    Args:
+        won: (raters, runs), 1 or 0 (their mean, where asked twice), NaN where not asked.
+
+    Raises:
+        ValueError: as ``crossed_mean``; a level outside 0 to 1.
+    """
+    found, asked = crossed_mean(won), np.isfinite(won)
+    n, share, tail = int(asked.sum()), found.mean, (1 - checked_level(level)) / 2
+    if found.error:
+        wider = student(n - 1).ppf(tail) / student(found.freedom).ppf(tail)
+        n = min(n, share * (1 - share) / found.error**2 * wider**2)
+    else:
+        n = min(asked.any(1).sum(), asked.any(0).sum())
+    x = share * n
+    low = beta.ppf(tail, x, n - x + 1) if x > 0 else 0.0
+    high = beta.ppf(1 - tail, x + 1, n - x) if x < n else 1.0
+    above = beta.cdf(0.5, x, n - x + 1) if x > 0 else 1.0  # of as many or more, if it were one half
+    below = beta.sf(0.5, x + 1, n - x) if x < n else 1.0
+    return Share(share, float(low), float(high), float(min(1.0, 2 * min(above, below))))
 
 
 def checked_choices(choices: pd.DataFrame) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from creativelib.study.agreement import krippendorff_alpha, repeat_agreement
-from creativelib.study.choices import share_interval
+from creativelib.study.choices import crossed_share
 from creativelib.study.contrasts import Difference, p_words, paired_difference, rise_and_fall
 from creativelib.study.exclusions import exclusions, rule
 from creativelib.study.figures import by_condition, by_iteration, who_rated, wundt_curve
@@ -140,7 +140,7 @@ def _agreement(rows: pd.DataFrame) -> dict:
 
 
 def _choices(study, choices: pd.DataFrame) -> list[dict]:
-    """For each two conditions (or iterations): how often the later one was chosen."""
+    """For each two conditions (or iterations) of a run: how often the later one was chosen."""
     try:
         names = conditions(study.stimuli.values())
         order = list(dict.fromkeys(names.values()))
@@ -148,15 +148,19 @@ def _choices(study, choices: pd.DataFrame) -> list[dict]:
         names = {one.id: f"step {one.iteration}" for one in study.stimuli.values() if one.kind == "image"}
         order = sorted(set(names.values()), key=lambda name: int(name.split()[1]) if name != "step None" else -1)
     rows = []
-    for left, right, chosen in zip(choices["left"], choices["right"], choices["chosen"], strict=True):
+    for rater, left, right, chosen in choices[["rater", "left", "right", "chosen"]].itertuples(index=False):
         first, second = sorted((left, right), key=lambda one: order.index(names[one]))
-        rows.append((names[first], names[second], (left if chosen == "left" else right) == second))
+        won = (left if chosen == "left" else right) == second
+        rows.append((names[first], names[second], rater, study.stimuli[first].seed, float(won)))
     found = []
-    groups = pd.DataFrame(rows, columns=["first", "second", "won"]).groupby(["first", "second"])
+    groups = pd.DataFrame(rows, columns=["first", "second", "rater", "run", "won"]).groupby(["first", "second"])
     for (first, second), group in sorted(groups, key=lambda pair: [order.index(name) for name in pair[0]]):
-        share = share_interval(int(group["won"].sum()), len(group))
-        found.append({"first": first, "second": second, "n": len(group), "share": f"{share.share:.0%}"})
-        found[-1] |= {"interval": f"{share.low:.0%} to {share.high:.0%}"}
+        found.append({"first": first, "second": second, "n": len(group), "share": f"{group['won'].mean():.0%}"})
+        try:
+            share = crossed_share(group.pivot_table(index="rater", columns="run", values="won").to_numpy())
+            found[-1] |= {"interval": f"{share.low:.0%} to {share.high:.0%}"}
+        except ValueError:
+            found[-1] |= {"interval": "needs two people and two runs"}
     return found
 
 

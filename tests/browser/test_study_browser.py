@@ -363,6 +363,11 @@ def test_the_teachers_page(serve, rater):
         person.rate(4, f"{number} of 4")
     person.page.get_by_text("Your completion code:").wait_for()
     code = person.page.inner_text("#mycode") or person.page.locator("#mycode").text_content()
+    half = rater(server, **PHONE)
+    half.join()
+    half.try_out()
+    half.rate(4, "1 of 4")
+    half.arrived()
     teacher = rater(server, **DESKTOP)
     page = teacher.page
     page.goto(f"{server.base}/teacher/")
@@ -379,6 +384,13 @@ def test_the_teachers_page(serve, rater):
     figure = page.locator(".figure")
     wait_for(lambda: figure.evaluate("image => image.naturalWidth") > 100, "the figure")
     teacher.look("teacher-closed")
+    half.page.reload()
+    half.page.get_by_text("No more ratings are taken").wait_for()
+    half.look("phone-closed-half")
+    half.page.locator("summary").tap()  # who had not finished can withdraw also now
+    half.button("Withdraw")
+    half.button("Delete everything of mine")
+    half.page.get_by_text("Nothing of yours is here").wait_for()
     page.set_viewport_size({"width": 360, "height": 740})
     assert page.evaluate("document.documentElement.scrollWidth") == 360
     teacher.look("teacher-phone")

@@ -68,11 +68,11 @@ function draw() {
   say("net", late ? `No connection: ${waiting === 1 ? "1 answer is" : `${waiting} answers are`} kept here and will be sent by ${waiting === 1 ? "itself" : "themselves"}. You can go on.` : "");
   document.body.dataset.waiting = waiting;
   if (!server.joined) return show(server.open ? "consent" : "closed");
+  $("mycode").textContent = server.code;
+  $("mylink").href = server.link;
   if (!server.open && !server.finished && !waiting) return show("closed");
   if (outbox.stopped) return;
   words();
-  $("mycode").textContent = server.code;
-  $("mylink").href = server.link;
   const where = now();
   if (where.done === 0 && practice < 3) {
     if (practice === 0) return show("instructions");
@@ -122,7 +122,8 @@ function show(next) {
   phase = next;
   for (const section of document.querySelectorAll("main > section")) section.hidden = section.id !== (next === "practice" ? "rate" : next);
   $("practice").hidden = next !== "practice";
-  $("foot").hidden = !["rate", "pause", "pairintro", "pair", "done", "practice", "instructions"].includes(next);
+  const footed = ["rate", "pause", "pairintro", "pair", "done", "practice", "instructions"].includes(next);
+  $("foot").hidden = !footed && !(next === "closed" && server?.joined); // who has not finished may withdraw all the same
   if (!["rate", "pair", "practice"].includes(next)) (shown = ""), (since = null);
   if (server?.joined) {
     const where = now();
