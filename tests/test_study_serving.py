@@ -39,7 +39,9 @@ def test_the_figure_is_hidden_until_the_study_is_closed(teacher, app, study):
     assert "figure.png" not in teacher.get("/teacher/").text
     assert "What they say" in teacher.post("/teacher/open", data={"form": teacher.form, "open": "no"}).text
     assert teacher.get("/teacher/figure.png").content.startswith(b"\x89PNG")
-    page = teacher.get("/teacher/report.html").text
+    answer = teacher.get("/teacher/report.html")
+    page, policy = answer.text, answer.headers.get_list("content-security-policy")
+    assert len(policy) == 1 and policy[0].startswith("default-src 'none'; style-src 'sha256-") and "script" not in policy[0]
     assert "4 began, 1 are left out. 0 withdrew" in page and "Both tests hold" in page and "Krippendorff" in page
     assert "data:image/png;base64," in page and "http" not in re.sub(r"base64,[^\"]*", "", page)
     late = Person(app, study)

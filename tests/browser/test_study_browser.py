@@ -391,6 +391,11 @@ def test_the_teachers_page(serve, rater):
     half.button("Withdraw")
     half.button("Delete everything of mine")
     half.page.get_by_text("Nothing of yours is here").wait_for()
+    page.get_by_role("button", name="Report").click()
+    page.get_by_role("heading", name="Rating study: alien").wait_for()
+    teacher.look("teacher-report")
+    assert page.evaluate("getComputedStyle(document.body).maxWidth") == "960px"  # its style is let through
+    page.go_back()
     page.set_viewport_size({"width": 360, "height": 740})
     assert page.evaluate("document.documentElement.scrollWidth") == 360
     teacher.look("teacher-phone")

@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from creativelib.study.exclusions import exclusions, rule
 from creativelib.study.server.folder import Study
-from creativelib.study.server.guard import TEACHER, TEACHER_SECONDS, Limiter, Signer, address, read_form
+from creativelib.study.server.guard import TEACHER, TEACHER_SECONDS, Limiter, Signer, address, file_policy, read_form
 
 MOST_LINKS = 1000
 
@@ -176,7 +176,8 @@ class Teacher:
         self._require_closed()
         from creativelib.study.report import report
 
-        return Response(await run_in_threadpool(report, self.study), media_type="text/html")
+        page = await run_in_threadpool(report, self.study)
+        return Response(page, media_type="text/html", headers={"content-security-policy": file_policy(page)})
 
     async def figure(self, request: Request) -> Response:
         self._require_closed()
