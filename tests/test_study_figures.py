@@ -147,3 +147,15 @@ def test_each_picture_of_the_second_round_has_its_nats_and_its_rating():
     means = rows.groupby("stimulus")["value"].mean()
     titles = {axis.get_title() for axis in figure.axes}
     assert titles == {f"{one.surprise:.0f} nats, {means[one.id]:.1f}" for one in STIMULI if one.id in CONDITIONS}
+
+
+def test_runs_that_do_not_fit_beside_each_other_stand_below(monkeypatch):
+    rows = ratings()
+    monkeypatch.setattr(figures, "WIDE", 2)
+    figure = figures.by_condition(rows, STIMULI, CONDITIONS)
+    assert [axis.get_ylabel() for axis in figure.axes[::2]] == [*CONDITION_NAMES] * 2
+    titles = [axis.get_title() for axis in figure.axes]
+    means = rows.groupby("stimulus")["value"].mean()
+    said = {one.id: f"{one.surprise:.0f} nats, {means[one.id]:.1f}" for one in STIMULI if one.id in CONDITIONS}
+    assert titles[:6] == [said[f"{run}-{step}"] for step in (0, 4, 12) for run in (0, 1)]
+    assert titles[6:] == [text for step in (0, 4, 12) for text in (said[f"2-{step}"], "")]

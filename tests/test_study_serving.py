@@ -259,6 +259,7 @@ def test_the_report_says_what_each_question_found(tmp_path):
     study.change(open=False)
     text = report(study)
     creative, surprising = re.split("<h2>Asked how ", text)[1:]
+    assert "both differences with their intervals" in creative and "By iteration of the search" not in text
     assert "creative: 9 raters" in creative and "Both tests hold at 0.05 (p &lt; .001" in creative and "by chance" in creative
     assert "surprising: 3 raters" in surprising and "Both tests hold" not in surprising
     assert re.search(r"Rank correlation with nats over 18 pictures: 0\.[89]", surprising)

@@ -19,6 +19,7 @@ from creativelib.study.wundt import WundtCurve
 
 LINE, BAND, PEAK = "#0b5cad", "#9fc3ea", "#b3261e"
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
+WIDE = 8  # runs beside each other: on a page more could not be read
 
 
 def who_rated(ratings: pd.DataFrame) -> str:
@@ -136,7 +137,7 @@ def contrasts(ratings: pd.DataFrame, found: RiseAndFall, names: Sequence[str] = 
 
 
 def by_condition(ratings: pd.DataFrame, stimuli: Sequence[Stimulus], conditions: dict[str, str]) -> Figure:
-    """Images by run and condition, each with its surprise and mean rating.
+    """Images by run and condition, each with its surprise and mean rating; ``WIDE`` runs beside each other, others below.
 
     Args:
         ratings: with rater, stimulus, value. conditions: of the images' ids, see ``stimuli.conditions``.
@@ -144,19 +145,21 @@ def by_condition(ratings: pd.DataFrame, stimuli: Sequence[Stimulus], conditions:
     rows = checked_ratings(ratings, ["rater", "stimulus", "value"])
     means = rows.groupby("stimulus")["value"].mean()
     names, runs = list(dict.fromkeys(conditions.values())), sorted({one.seed for one in stimuli if one.id in conditions})
-    figure = PlainFigure(figsize=(1.05 * len(runs) + 0.3, 1.25 * len(names)), layout="constrained", dpi=80)
-    axes = figure.subplots(len(names), len(runs), squeeze=False)
+    columns, bands = min(WIDE, len(runs)), -(-len(runs) // WIDE)
+    figure = PlainFigure(figsize=(1.05 * columns + 0.3, 1.25 * len(names) * bands), layout="constrained", dpi=80)
+    axes = figure.subplots(len(names) * bands, columns, squeeze=False)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
         for spine in axis.spines.values():
             spine.set_visible(False)
     for one in stimuli:
         if one.id in conditions:
-            axis = axes[names.index(conditions[one.id]), runs.index(one.seed)]
+            band, column = divmod(runs.index(one.seed), WIDE)
+            axis = axes[band * len(names) + names.index(conditions[one.id]), column]
             axis.imshow(one.image)
             rated = f", {means[one.id]:.1f}" if one.id in means else ""
             axis.set_title(f"{one.surprise:.0f} nats{rated}", fontsize=7, pad=2)
-    for row, name in zip(axes, names, strict=True):
+    for row, name in zip(axes, names * bands, strict=True):
         row[0].set_ylabel(name, fontsize=9)
     who = {"fontsize": 6, "weight": "bold", "bbox": {"color": "white", "alpha": 0.85, "pad": 1}}
     axes[0, 0].text(0.02, 0.02, who_rated(ratings), transform=axes[0, 0].transAxes, **who)

@@ -15,7 +15,7 @@ from creativelib.study.agreement import krippendorff_alpha, repeat_agreement
 from creativelib.study.choices import crossed_share
 from creativelib.study.contrasts import Difference, p_words, paired_difference, rise_and_fall
 from creativelib.study.exclusions import exclusions, rule
-from creativelib.study.figures import by_condition, by_iteration, who_rated, wundt_curve
+from creativelib.study.figures import by_condition, by_iteration, contrasts, who_rated, wundt_curve
 from creativelib.study.inverted_u import inverted_u
 from creativelib.study.schema import CREATIVE
 from creativelib.study.stimuli import CONDITIONS, conditions
@@ -51,11 +51,12 @@ def report(study) -> str:
 
 
 def main_figure(study) -> bytes:
-    """The figure of the teacher's page, PNG: what was rated how, without those whom the rule leaves out."""
+    """The figure of the teacher's page, PNG: that of the test, or of Fig. 4, without those whom the rule leaves out."""
     ratings = study.store.ratings()
     rows = ratings[(ratings["scale"] == CREATIVE) & ~ratings["rater"].isin(exclusions(ratings, study.settings))]
     try:
-        figure = by_condition(rows, list(study.stimuli.values()), conditions(study.stimuli.values()))
+        rows = _with_conditions(study, rows)
+        figure = contrasts(rows, rise_and_fall(rows))
     except ValueError:
         try:
             figure = by_iteration(rows)
@@ -80,20 +81,29 @@ def _scale(study, scale: str, rows: pd.DataFrame, choices: pd.DataFrame) -> dict
     else:
         part("Does what people see rise with the search, and with nats?", lambda: _seen(study, rows))
     part("The pictures and their mean ratings", lambda: _pictures(study, rows))
-    part(
-        "By iteration of the search", lambda: _figure(by_iteration(rows), "Mean rating by iteration, with a line for each run.")
-    )
+    if not _has_conditions(study):  # else who was picked at which iteration follows from the pictures
+        text = "Mean rating by iteration, with a line for each run."
+        part("By iteration of the search", lambda: _figure(by_iteration(rows), text))
     if scale == CREATIVE:
         part("By surprise in nats", lambda: _curve(rows))
     part("Do raters agree with each other, and with themselves?", lambda: _agreement(rows))
     return found
 
 
+def _has_conditions(study) -> bool:
+    try:
+        return bool(conditions(study.stimuli.values()))
+    except ValueError:
+        return False
+
+
 def _test(study, rows: pd.DataFrame) -> dict:
-    found = rise_and_fall(_with_conditions(study, rows))
+    rows = _with_conditions(study, rows)
+    found = rise_and_fall(rows)
     verdict = "Both tests hold" if found.verdict else "Not both tests hold"
     text = f"Rise: {_said(found.rise)}. Fall: {_said(found.fall)}. {verdict} at {found.alpha:g}"
-    return {"text": f"{text} ({p_words(found.p_value)}, the larger of the two)."}
+    alt = "Mean rating of each condition, a line for each run, and both differences with their intervals."
+    return {"text": f"{text} ({p_words(found.p_value)}, the larger of the two)."} | _figure(contrasts(rows, found), alt)
 
 
 def _seen(study, rows: pd.DataFrame) -> dict:
