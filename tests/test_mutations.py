@@ -60,7 +60,8 @@ MUTATIONS = {
         "search.py",
         "creative_loss(log_prob, self.target) + negative",
         "creative_loss(log_prob, self.target)",
-        "test_directions.py test_run.py",
+        "test_run.py::test_a_cluster_pushes_as_its_form_says "
+        "test_run.py::test_clusters_are_part_of_the_creative_loss_and_of_the_history",
     ),
     "the Gaussian takes variances for standard deviations": (
         "typicality.py",

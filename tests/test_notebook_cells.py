@@ -104,7 +104,7 @@ def test_the_first_round_is_begun_once(small_generator, tmp_path):
     names |= {"Labels": Labels, "Labelling": Labelling, "fingerprint": fingerprint, "NegativeCluster": NegativeCluster}
     names |= {"data_folder": data_folder}
     names |= {"typicality": TypicalityModel.fit(embeddings, dims=5), "embeddings": embeddings[:8], "shown": list(range(8))}
-    names |= {"LABELS": None, "SUBJECT": "handbag", "STEPS": 60, "replayed": False}
+    names |= {"LABELS": None, "SUBJECT": "handbag", "STEPS": 60, "DRAWN": None, "replayed": False}
     later = [index for index in range(define, len(cells)) if cells[index]][:4]  # two of definitions, two of rounds
     for index in later:
         for _ in range(2):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
+from creativelib import search
 from creativelib.metrics import drawing
 from creativelib.pocket import (
     dissolved,
@@ -367,7 +368,9 @@ ELSEWHERE = ("checker", "possible", "judge")  # what needs the possible world or
 def test_all_is_measured_in_small_and_nothing_twice(corpus_folder, tmp_path, monkeypatch):
     one = of(corpus_folder, tmp_path)
     decoded, decode = [], one.generator.decode
-    monkeypatch.setattr(one.generator, "decode", lambda e, **kw: decoded.append(len(e)) or decode(e, **kw), raising=False)
+    monkeypatch.setattr(search, "ANCHOR_SAMPLES", 50)  # how good the pictures and the measurements are is not asked here
+    few = {"steps": 2}
+    monkeypatch.setattr(one.generator, "decode", lambda e, **kw: decoded.append(len(e)) or decode(e, **kw | few), raising=False)
     parts = {name: measure for name, measure in evaluate.PARTS.items() if name not in ELSEWHERE}
     monkeypatch.setattr(evaluate_pictures, "WORDS", evaluate_pictures.WORDS[:1])
     monkeypatch.setattr(evaluate_pictures, "WORD_SAMPLES", 4)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from creativelib import search
 from creativelib.frameworks import pocket as one_step
 from creativelib.generator import load_generator
 from creativelib.pocket import checker_training, clip, decoder, pixels, prior, taxonomy, teachers, train
@@ -54,7 +55,9 @@ def test_every_stage_runs_and_the_export_draws(tmp_path, monkeypatch):
     monkeypatch.setattr(train, "check_sizes", lambda folder: None)  # its own test
     for (stage, name), batch in BATCHES.items():
         monkeypatch.setattr(stage, name, partial(getattr(stage, name), batch=batch))
-    words = teachers.vocabulary()[::20]  # of 30,000, each of which is read
+    monkeypatch.setattr(search, "ANCHOR_SAMPLES", 50)  # how well anything is measured or drawn is not asked here
+    monkeypatch.setitem(train.DEFAULTS, "decoder_steps", 2)
+    words = sorted(teachers.vocabulary())[::60]  # of 30,000, each of which is read
     monkeypatch.setattr(teachers, "vocabulary", lambda: words)
     monkeypatch.setattr("sys.argv", ["train", "--work", str(work), "--out", str(out), "--budget", "test", "--device", "cpu"])
     (out / "logs").mkdir(parents=True)

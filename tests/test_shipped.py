@@ -36,11 +36,11 @@ def generator():
 
 @pytest.fixture(scope="module")
 def samples(generator):
-    """Sixteen prior samples of each subject, and their pictures."""
+    """Sixteen prior samples of each subject, and the pictures of the first eight."""
     drawn = {
         subject: sample_prior(generator, positive_prompt(subject), n=16, progress=False).embeddings for subject in SUBJECTS
     }
-    return {subject: (embeddings, generator.decode(embeddings)) for subject, embeddings in drawn.items()}
+    return {subject: (embeddings, generator.decode(embeddings[:8])) for subject, embeddings in drawn.items()}
 
 
 def test_every_file_is_the_one_that_was_measured_and_small_enough():
@@ -106,7 +106,7 @@ def test_samples_are_nearest_to_their_own_subject(generator, samples):
 def test_pictures_show_something_on_white_and_differ(samples):
     for subject, (_, pictures) in samples.items():
         stack = np.stack([np.asarray(picture, float) for picture in pictures])
-        assert stack.shape == (16, 128, 128, 3)
+        assert stack.shape == (8, 128, 128, 3)
         assert (stack[:, :4, :4].mean((1, 2, 3)) > 200).mean() >= 0.7, subject  # most have a white corner
         assert stack.std(0).mean() > 15, subject
 
@@ -114,7 +114,7 @@ def test_pictures_show_something_on_white_and_differ(samples):
 def test_decodes_come_back_to_their_embedding(generator, samples):
     own, other = [], []
     for embeddings, pictures in samples.values():
-        back = generator.encode_images(pictures)
+        back, embeddings = generator.encode_images(pictures), embeddings[: len(pictures)]
         own.append(functional.cosine_similarity(embeddings, back).mean())
         other.append(functional.cosine_similarity(embeddings.roll(5, 0), back).mean())
     assert np.mean(own) > np.mean(other) + 0.05

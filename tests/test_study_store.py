@@ -249,7 +249,7 @@ def test_a_file_that_was_cut_off_is_refused(store, session, tmp_path):
 
 # --- crowds and crashes -----------------------------------------------------------------------------------------------
 
-WRITERS, RATINGS_EACH, PROCESSES = 50, 200, 5
+WRITERS, RATINGS_EACH, PROCESSES = 50, 100, 5
 WRITE = """
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -268,7 +268,7 @@ with ThreadPoolExecutor(len(codes)) as pool:
 
 
 def crowd(where):
-    """50 writers at once, ten in each of five processes, rate 200 stimuli each."""
+    """50 writers at once, ten in each of five processes, rate 100 stimuli each."""
     store = Store(where)
     store.add_stimuli(stimulus(name) for name in names(RATINGS_EACH))
     codes = [f"rater-{index}" for index in range(WRITERS)]
