@@ -90,8 +90,9 @@ def test_normalise_makes_unit_latents_and_changes_no_picture():
     assert np.abs(before - after).max() <= 1
 
 
-def test_colours_can_be_read_linearly_from_the_latents(tmp_path):
-    """Of squares in any colour; without the read-back green keeps 7 % of its variance at this step, with it 89 %."""
+def test_colours_can_be_read_linearly_from_the_latents(tmp_path, monkeypatch):
+    """Of squares in any colour; without the read-back blue keeps 17 % of its variance at this step, with it 78 %."""
+    monkeypatch.setattr(autoencoder, "CROP", 32)  # a quarter of what is looked at in a real training
     draws, images = np.random.default_rng(0), np.full((24, 128, 128, 3), 255, np.uint8)
     for image in images:
         for _ in range(6):
