@@ -11,7 +11,7 @@ from creativelib.finish import CAPTION, finish
 from creativelib.plotting import PlainFigure, literal, without_latex
 from creativelib.typicality import TypicalityModel
 
-HEADING, NOTE = 14, 17  # letters that an inch has room for: of a column's heading, of a note below a picture
+NAME, HEADING, NOTE = 13, 14, 17  # letters to an inch: of a row's name, a column's heading, a note below a picture
 BASELINE, CURRENT = "#2a8c4a", "#c8322b"  # the green and red clusters of Fig. 3; marks differ too
 
 
@@ -142,7 +142,9 @@ def picture_grid(
     headings = [_broken(heading, side * HEADING) for heading in columns]
     heads = max((heading.count("\n") + 2 for heading in headings), default=0)
     height = sum(side + 0.16 * count + 0.08 for count in lines) + 0.15 * heads + 0.3 * bool(title) + 0.25 * traced
-    figure = PlainFigure(figsize=(side * width + 0.6, height), layout="constrained", dpi=80)
+    aside = side < 0.9  # words are longer than the picture is high
+    names = max(map(len, rows)) / NAME if aside else 0.45
+    figure = PlainFigure(figsize=(side * width + names + 0.15, height), layout="constrained", dpi=80)
     axes = figure.subplots(len(rows), width, squeeze=False)
     for line, (name, pictures) in zip(axes, rows.items(), strict=True):
         shown = iter(finish([one for one in pictures if one is not None]) if traced else filter(None, pictures))
@@ -153,10 +155,7 @@ def picture_grid(
                 axis.imshow(next(shown))
             if name in notes:
                 axis.set_xlabel(literal(notes[name][column]), fontsize=7, labelpad=2)
-        upright = (
-            {"rotation": 0, "ha": "right", "va": "center"} if side < 0.9 else {}
-        )  # words are longer than the picture is high
-        line[0].set_ylabel(literal(name), fontsize=9, **upright)
+        line[0].set_ylabel(literal(name), fontsize=9, **({"rotation": 0, "ha": "right", "va": "center"} if aside else {}))
     for axis, heading in zip(axes[0], headings, strict=False):
         axis.set_title(literal(heading), fontsize=8)
     if traced:

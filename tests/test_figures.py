@@ -105,7 +105,8 @@ def test_a_grid_shows_each_picture_in_its_place_with_its_note():
     pixels = rendered(figure)
     assert ((pixels == (255, 0, 0)).all(-1).sum() > 500) and ((pixels == (0, 0, 255)).all(-1).sum() > 500)
     small = picture_grid({"a long name of a row": [red, blue]}, side=0.6)
-    small.draw_without_rendering()
+    small.draw_without_rendering()  # a name takes nothing from the pictures beside it
+    assert all(0.5 < axis.get_window_extent().width / small.dpi <= 0.6 for axis in small.axes)
     label = small.axes[0].yaxis.label
     assert label.get_rotation() == 0 and label.get_window_extent().x0 >= 0
     headings = [f"{word}, seed {seed}" for word in ("handbag", "pet") for seed in range(3)]
