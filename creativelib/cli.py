@@ -18,10 +18,10 @@ import warnings
 
 from creativelib import __version__
 from creativelib.cli_arguments import Parser
+from creativelib.machine import first_line, memory_is_full
 
 # modules, in the order in which help lists their commands
 COMMANDS = ("creativelib.cli_create", "creativelib.cli_compare", "creativelib.study.cli")
-MEMORY_IS_FULL = ("out of memory", "not enough memory", "can't allocate memory")  # how torch says so, on any device
 
 
 def build_parser() -> Parser:
@@ -53,10 +53,10 @@ def main(arguments: list[str] | None = None) -> int:
         if (error.name or "creativelib").partition(".")[0] == "creativelib":
             raise
         message = f"the package {error.name} is missing; run 'make setup', or pip install -e '.[notebooks]'"
-    except (MemoryError, RuntimeError) as error:  # torch reports a full memory of either kind as RuntimeError
-        if not isinstance(error, MemoryError) and not any(sign in str(error) for sign in MEMORY_IS_FULL):
+    except (MemoryError, RuntimeError) as error:
+        if not memory_is_full(error):
             raise
-        message = f"the memory is full ({str(error).splitlines()[0] if str(error) else 'MemoryError'}); close other programs"
+        message = f"the memory is full ({first_line(error)}); close other programs"
     except KeyboardInterrupt:
         print("creativelib: interrupted", file=sys.stderr)
         return 130

@@ -2,6 +2,10 @@
 
 import errno
 import json
+import signal
+import subprocess
+import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,13 +15,14 @@ import torch
 from PIL import Image, ImageChops, ImageStat
 
 from creativelib.cli import main
-from creativelib.comparison import grid, plan, report, table, work
+from creativelib.comparison import answers, grid, plan, report, table, work
 from creativelib.comparison.plan import Cell, Settings
 from creativelib.methods import METHODS
 from creativelib.methods.rates import RATES
 from creativelib.storage import data_folder, read_tensors, write_tensors
 from creativelib.weights import folder_digest
 
+ROOT = Path(__file__).resolve().parents[1]
 SMALL = {"results": 1, "samples": 60, "dims": 6, "plain": 20}
 
 
@@ -88,6 +93,7 @@ def test_a_folder_of_a_comparison_is_opened_again(finished, settings, tmp_path):
     opened = report.Comparison(out)
     assert opened.weights == weights and opened.settings.facts == settings.facts and opened.cells == CELLS
     assert opened.sides == [("plain", 1), ("creative[checked=false]", 1)] and opened.seeds == [0, 1]
+    assert (opened.variety["seeds"] == 2).all() and opened.variety["variety"].between(1, 2).all() and len(opened.variety) == 2
     assert len(opened.results) == 4 and len(opened.answers) == len(plan.hypotheses()) and opened.subjects == ["vehicle"]
     (picture,) = opened.pictures("vehicle", opened.sides[1], 1)
     away = []  # of each cell's picture, but for JPEG
@@ -119,6 +125,46 @@ def test_the_shipped_comparison_is_taken_if_it_is_of_these_weights(finished, set
     assert none.said.startswith("no comparison ships")
 
 
+def test_the_shipped_comparison_is_not_taken_if_rates_or_options_are_others(finished, settings, tmp_path, monkeypatch):
+    out, weights = finished
+    opened = report.write(out, CELLS, [], weights, settings)
+    assert opened.differences(weights) == []
+    monkeypatch.setattr(grid, "run", lambda *arguments, **options: raise_(KeyboardInterrupt))
+    taken = partial(report.shipped_or_small, weights, [("plain", 1)], ["vehicle"], [0], settings, tmp_path, shipped=out)
+    assert taken().comparison.folder == out
+    with monkeypatch.context() as changed:  # measured anew on these weights, say
+        changed.setitem(RATES, "lora", 2.0)
+        assert opened.differences(weights) == ["rates (lora)"]
+        with pytest.raises(KeyboardInterrupt):  # so a small one is computed
+            taken()
+    monkeypatch.setattr(METHODS["creative"].__init__, "__defaults__", ("embedding", None, None, True, None, ()))
+    wanted = [f"weights ({', '.join(sorted([*weights, 'x']))})", "options (creative[checked=false])"]
+    assert opened.differences(dict.fromkeys([*weights, "x"], "")) == wanted
+    facts = json.loads((out / "made_with.json").read_text())
+    old = {name: value for name, value in facts.items() if name not in ("options", "rates")}  # as it was written before
+    (tmp_path / "made_with.json").write_text(json.dumps(old))
+    assert report.Comparison(tmp_path).differences(weights)[1] == f"rates ({', '.join(sorted(RATES))})"
+
+
+def test_a_small_comparison_leaves_out_what_failed_and_says_so(finished, settings, tmp_path, monkeypatch):
+    write_tensors(grid.subject_path(tmp_path, "vehicle"), *kept(grid.subject_path(finished[0], "vehicle")))
+
+    def fails(settings, cell, *rest):
+        return kept(grid.cell_path(finished[0], cell)) if cell in good else raise_(RuntimeError("embeddings: 1 row holds NaN"))
+
+    monkeypatch.setattr(grid, "compute", fails)
+    small = (finished[1], [("plain", 1), ("creative[checked=false]", 1)], ["vehicle"], [0, 1], settings, tmp_path)
+    good = []
+    with pytest.raises(grid.CellsFailed, match="^cells: 4 failed"):
+        report.shipped_or_small(*small, shipped=tmp_path / "nothing")
+    good = CELLS[:3]
+    found = report.shipped_or_small(*small, shipped=tmp_path / "nothing")
+    assert "cells: 1 failed and the others are kept; the first is creative[checked=false] of vehicle, seed 1" in found.said
+    assert len(found.comparison.results) == 3 and len(found.comparison.cells) == 4
+    assert found.comparison.pictures("vehicle", ("creative[checked=false]", 1), 1) == []
+    assert set(answers.summary(found.comparison.results, ("novelty",))["cells"]) == {1, 2}
+
+
 def test_finished_cells_are_not_made_again(finished, settings, monkeypatch):
     monkeypatch.setattr(grid, "compute", never)
     monkeypatch.setattr(grid, "prepare", never)
@@ -139,6 +185,8 @@ def test_cells_of_other_settings_or_damaged_ones_are_made_anew(finished, setting
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     assert not grid.is_finished(path, head) and len(table.table(CELLS, out, settings, weights)) == 3
+    variety = table.variety(CELLS, out, settings, weights)["variety"]
+    assert variety.isna().tolist() == [True, False]  # of plain a seed is missing
     assert table.sheet(CELLS[:1], out, settings, weights, results=1, side=16).getextrema() == ((255, 255),) * 3
     grid.run(CELLS, out, settings, progress=False)
     assert path.read_bytes() == whole  # and bit-equal
@@ -221,7 +269,7 @@ def test_the_subjects_are_the_paper_s():
 
 
 def test_nothing_is_set_twice_in_the_makefile():
-    lines = (Path(__file__).parents[1] / "Makefile").read_text().splitlines()
+    lines = (ROOT / "Makefile").read_text().splitlines()
     names = [line.split("?=")[0].strip() for line in lines if "?=" in line and line[0].isupper()]
     assert len(names) == len(set(names)) and "JOBS" in names
 
@@ -252,14 +300,33 @@ class TerminatedWorkerError(RuntimeError):
     """As joblib names it."""
 
 
+FULL = r"^jobs: the memory is full \({}\); close other programs, or give fewer jobs; 1 of 4 cells are kept"
+
+
 @pytest.mark.parametrize(
     ("error", "message"),
     [
         (TerminatedWorkerError("gone"), r"^jobs: a worker ended before its time.*1 of 4 cells are kept"),
         (OSError(errno.ENOSPC, "No space left on device"), r"^out: .*No space left.*MiB are free; 1 of 4 cells are kept"),
+        (
+            OSError(errno.EACCES, "Permission denied", "model"),
+            r"^\[Errno 13\] Permission denied: 'model'; 1 of 4 cells are kept",
+        ),
+        (
+            RuntimeError("unable to write: No space left on device (28)\n..."),
+            r"^unable to write.* \(28\); 1 of 4 cells are kept",
+        ),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.\n..."), FULL.format(r"CUDA out of .*9 GiB\.")),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling ..."), FULL.format("CUDA error.*")),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes"), FULL.format(".enforce.*9 bytes")),
+        (MemoryError(), FULL.format("MemoryError")),
+        (
+            RuntimeError("CUDA error: device-side assert triggered\nFor debugging ..."),
+            "^CUDA error: .* triggered; 1 of 4 cells",
+        ),
     ],
 )
-def test_a_worker_that_dies_and_a_full_disk_are_one_line(settings, finished, tmp_path, monkeypatch, error, message):
+def test_what_the_machine_lacks_stops_the_grid_in_one_line(settings, finished, tmp_path, monkeypatch, error, message):
     write_tensors(grid.subject_path(tmp_path, "vehicle"), *kept(grid.subject_path(finished[0], "vehicle")))
 
     def fails(settings, cell, *rest):
@@ -268,7 +335,23 @@ def test_a_worker_that_dies_and_a_full_disk_are_one_line(settings, finished, tmp
         return {"x": torch.zeros(1)}, {}
 
     monkeypatch.setattr(grid, "compute", fails)
-    with pytest.raises(OSError, match=message):
+    with pytest.raises(OSError, match=message) as told:
+        grid.run(CELLS, tmp_path, settings, progress=False)
+    assert "\n" not in str(told.value) and str(told.value).endswith("run the same command again")
+    assert [path.stem for path in (tmp_path / "cells").glob("*.safetensors")] == [CELLS[0].file]
+
+
+def test_a_memory_that_is_full_before_the_first_cell_is_one_line(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(grid, "prepare", lambda *_: raise_(torch.OutOfMemoryError("CUDA out of memory.")))
+    with pytest.raises(OSError, match=r"^jobs: the memory is full \(CUDA out of memory\.\).*; 0 of 1 subjects are kept"):
+        grid.run(CELLS, tmp_path, settings, progress=False)
+
+
+def test_a_worker_of_other_weights_stops_the_grid(settings, finished, tmp_path, monkeypatch):
+    write_tensors(grid.subject_path(tmp_path, "vehicle"), *kept(grid.subject_path(finished[0], "vehicle")))
+    monkeypatch.setattr(grid, "compute", lambda *_: work.require_weights(settings, {"prior": "sha256:1"}))
+    monkeypatch.setattr(work, "identity", lambda settings: {"prior": "sha256:0"})
+    with pytest.raises(work.OtherWeights, match="^weights: a worker has another prior"):
         grid.run(CELLS, tmp_path, settings, progress=False)
 
 
@@ -334,7 +417,43 @@ def test_two_workers_of_a_cluster_give_the_same_bits_as_one_process(finished, se
     with distributed.LocalCluster(**options, local_directory=str(tmp_path)) as cluster:
         weights = grid.run(CELLS, tmp_path / "out", settings, cluster=cluster.scheduler_address, progress=False)
     assert weights == finished[1]
+    same_bits(finished[0], tmp_path / "out")
+
+
+def same_bits(folder, other):
     for cell in CELLS:
-        here, there = (read_tensors(grid.cell_path(folder, cell)) for folder in (finished[0], tmp_path / "out"))
-        assert here[1] == there[1]
+        here, there = kept(grid.cell_path(folder, cell)), kept(grid.cell_path(other, cell))
+        assert here[1] == there[1] and here[0].keys() == there[0].keys()
         assert all(torch.equal(tensor, there[0][name]) for name, tensor in here[0].items())
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from creativelib import storage
+from creativelib.comparison import grid, plan
+save, written = storage.save_file, []
+
+def dies(tensors, path, **options):
+    written.append(path)
+    if len(written) == 3:  # a subject and a cell are whole, the next one is half written
+        Path(path).write_bytes(b"half of it")
+        os.kill(os.getpid(), signal.SIGKILL)
+    save(tensors, path, **options)
+
+storage.save_file = dies
+cells = plan.grid([("plain", 1), ("creative[checked=false]", 1)], ["vehicle"], [0, 1])
+grid.run(cells, sys.argv[1], plan.Settings(*sys.argv[2:], results=1, samples=60, dims=6, plain=20), progress=False)
+"""
+
+
+def test_killed_while_it_writes_it_goes_on_in_two_processes_and_no_bit_is_another(finished, settings, tmp_path):
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), settings.model, settings.checker, "cpu"], cwd=ROOT)
+    assert done.returncode == -signal.SIGKILL
+    cells = tmp_path / "cells"
+    assert [path.stem for path in cells.glob("*.safetensors")] == [CELLS[0].file] and len(list(cells.iterdir())) == 2
+    first = grid.cell_path(tmp_path, CELLS[0])
+    written = first.stat().st_mtime_ns
+    assert grid.run(CELLS, tmp_path, settings, jobs=2, progress=False) == finished[1]
+    assert first.stat().st_mtime_ns == written  # it was not made again
+    same_bits(finished[0], tmp_path)

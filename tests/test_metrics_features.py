@@ -30,6 +30,10 @@ def test_vendi_counts_different_pictures():
     assert vendi(np.eye(4)) == pytest.approx(4)
     assert vendi(np.ones((4, 7))) == pytest.approx(1)
     assert vendi(np.eye(3)[[0, 0, 1, 1]]) == pytest.approx(2)
+    rows = np.random.default_rng(0).normal(size=(4, 40))
+    cosines = rows @ rows.T / np.outer(*2 * [np.linalg.norm(rows, axis=1)])
+    shares = np.linalg.eigvalsh(cosines / 4)
+    assert vendi(rows) == pytest.approx(np.exp(-(shares * np.log(shares)).sum()))  # by the definition
 
 
 def test_kernel_distance_by_hand_and_of_one_kind():

@@ -27,17 +27,19 @@ def plane(summary: pd.DataFrame, across: str = "novelty", up: str = "judge", tit
     for name in (across, up):
         if name not in summary:
             raise ValueError(f"summary: has no {name!r}; make it with answers.summary(frame, ({across!r}, {up!r}))")
-    figure = PlainFigure(figsize=(7.2, 4.6), layout="constrained")
+    names = [label(row) for row in summary.to_dict("records")]
+    figure = PlainFigure(figsize=(5.6 + max(map(len, names), default=0) / 14, 4.6), layout="constrained")
     axis = figure.subplots()
     for number, row in enumerate(summary.to_dict("records")):
         ends = [(row[name] - row[f"{name}_low"], row[f"{name}_high"] - row[name]) for name in (across, up)]
         errors = [[[max(0.0, reach)] for reach in pair] for pair in ends]  # of one cell both are 0, but for rounding
         axis.errorbar(
             row[across], row[up], xerr=errors[0], yerr=errors[1], marker=MARKERS[number % len(MARKERS)], markersize=7,
-            color=f"C{number % 10}", linewidth=1, capsize=2, linestyle="none", label=label(row),
+            color=f"C{number % 10}", linewidth=1, capsize=2, linestyle="none", label=names[number],
         )  # fmt: skip
     axis.set(xlabel=AXES.get(across, across), ylabel=AXES.get(up, up))
-    axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
+    place = {"loc": "center left", "bbox_to_anchor": (1.02, 0.5), "frameon": False}
+    axis.legend(title="method (budget in steps)", title_fontsize=8, fontsize=8, **place)
     axis.set_title(literal(title), fontsize=11)
     return figure
 

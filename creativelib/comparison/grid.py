@@ -1,5 +1,6 @@
 """Runs a plan: cells in parallel, each written as it ends; whatever is there already is not made again."""
 
+import errno
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -10,13 +11,15 @@ from joblib import Parallel, delayed, parallel_config
 from tqdm.auto import tqdm
 
 from creativelib.comparison.plan import Cell, Settings, require_affordable
-from creativelib.comparison.work import compute, identity, machinery, prepare
+from creativelib.comparison.work import OtherWeights, compute, identity, machinery, prepare
+from creativelib.machine import first_line, machine_failed, memory_is_full
 from creativelib.methods import make_method
 from creativelib.methods.rates import RATES
 from creativelib.storage import plain_json, read_facts, read_tensors, write_tensors
 
 FORMAT = 1  # of the files; another one is made anew
 CONNECT_SECONDS = 10
+FULL = (errno.ENOSPC, errno.EDQUOT)  # of a disk
 LOST = ("TerminatedWorkerError", "KilledWorker", "BrokenProcessPool", "CommClosedError")  # joblib's and Dask's errors
 
 
@@ -116,8 +119,8 @@ def run(
     Raises:
         ValueError: an unknown method or subject, a budget too small for one result; or, after all the others were computed,
             cells that could not be (``CellsFailed``).
-        OSError: the folder cannot be written, the cluster is not there, or a worker died (``WorkerLost``). What was finished is
-            kept; the same call goes on.
+        OSError: the folder cannot be written, the cluster is not there, a memory or disk is full, a card failed, or a worker
+            died (``WorkerLost``). What was finished is kept; the same call goes on.
     """
     out, cells = Path(out).expanduser(), list(dict.fromkeys(cells))
     generator, _, judge = machinery(settings.model, settings.checker, settings.device)
@@ -162,8 +165,8 @@ def _tried(number: int, function: Callable, *arguments) -> tuple:
         _, (tensors, facts) = _numbered(number, function, *arguments)
         return number, (tensors, plain_json(facts))  # a checker's or a measure's NaN cannot be kept
     except Exception as error:
-        if isinstance(error, OSError | MemoryError) or type(error).__name__ in LOST:  # of the machine, not of the cell
-            raise
+        if machine_failed(error) or isinstance(error, OtherWeights) or type(error).__name__ in LOST:
+            raise  # of the machine, not of the cell: the next one would fail as well
         return number, f"{type(error).__name__}: {error}"
 
 
@@ -190,9 +193,14 @@ def _stage(
             kept = f"{done} of {len(tasks)} {name} are kept; run the same command again"
             if type(error).__name__ in LOST:
                 raise WorkerLost(f"jobs: a worker ended before its time, often because memory is full; {kept}") from error
-            if isinstance(error, OSError):
+            if memory_is_full(error):
+                advice = "close other programs, or give fewer jobs"
+                raise OSError(f"jobs: the memory is full ({first_line(error)}); {advice}; {kept}") from error
+            if getattr(error, "errno", None) in FULL:
                 free = shutil.disk_usage(_existing(tasks[0][0])).free / 2**20
                 raise OSError(f"out: {error}; {free:.0f} MiB are free; {kept}") from error
+            if machine_failed(error):
+                raise OSError(f"{first_line(error)}; {kept}") from error
             raise
     return failed
 

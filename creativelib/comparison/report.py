@@ -10,6 +10,8 @@ import pandas as pd
 from PIL import Image
 
 from creativelib.comparison import answers, grid, plan, table
+from creativelib.methods import make_method
+from creativelib.methods.rates import RATES
 from creativelib.storage import data_folder, replace
 
 SHEET, QUALITY = 96, 85  # pixels of a picture on a sheet; of its JPEG
@@ -20,6 +22,14 @@ def sheet_name(subject: str) -> str:
     return f"{subject.replace(' ', '-')}.jpg"
 
 
+def left_open(cells: Iterable[plan.Cell]) -> dict:
+    """What the names of methods leave open, and results depend on: their options, and the rates of the spaces."""
+    return {
+        "options": {name: make_method(name).settings for name in dict.fromkeys(cell.method for cell in cells)},
+        "rates": RATES,
+    }
+
+
 def write(
     out: str | Path,
     cells: Sequence[plan.Cell],
@@ -27,8 +37,9 @@ def write(
     weights: dict[str, str],
     settings: plan.Settings,
 ) -> "Comparison":
-    """Measure what is finished of ``cells``, and write ``results.csv``, ``summary.csv``, ``answers.csv``, a sheet for each
-    subject and ``made_with.json``, into the folder that they are in. Each file is replaced as a whole, the last one last.
+    """Measure what is finished of ``cells``, and write ``results.csv``, ``summary.csv``, ``answers.csv``, ``variety.csv``, a
+    sheet for each subject and ``made_with.json``, into the folder that they are in. Each file is replaced as a whole, the last
+    one last.
 
     Raises:
         ValueError: no cell is finished. OSError: a file cannot be written; names it.
@@ -42,6 +53,7 @@ def write(
         "results.csv": frame.round(5),
         "summary.csv": answers.summary(frame, measures).round(4),
         "answers.csv": answers.answer(frame, asked).round(5),
+        "variety.csv": table.variety(cells, out, settings, weights).round(4),
     }
     for name, rows in tables.items():
         replace(out / name, partial(rows.to_csv, index=False))
@@ -49,7 +61,7 @@ def write(
         own = [cell for cell in cells if cell.subject == subject]
         page = table.sheet(own, out, settings, weights, results=settings.results, side=SHEET)
         replace(out / sheet_name(subject), partial(page.save, format="JPEG", quality=QUALITY))
-    facts = {"weights": weights, "settings": settings.facts, "cells": len(frame)}
+    facts = {"weights": weights, "settings": settings.facts, "cells": len(frame), **left_open(cells)}
     facts["plan"] = [asdict(cell) for cell in cells]
     replace(out / MADE_WITH, lambda file: file.write_text(json.dumps(facts) + "\n", encoding="utf-8"))
     return Comparison(out)
@@ -71,8 +83,19 @@ class Comparison:
             facts = json.loads(path.read_text(encoding="utf-8"))
             self.weights, self.cells = facts["weights"], [plan.Cell(**cell) for cell in facts["plan"]]
             self.settings = plan.Settings(**facts["settings"])
+            self._left_open = {name: facts.get(name, {}) for name in ("options", "rates")}
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"folder: {path} is not understood ({error}); make the comparison again") from error
+
+    def differences(self, weights: dict[str, str]) -> list[str]:
+        """What it was made with that is not so here and now: parts of the model, options of methods, rates of spaces.
+
+        Empty if it is of ``weights`` and of the methods as they are.
+        """
+        now = {"weights": weights, **left_open(self.cells)}
+        then = {"weights": self.weights, **self._left_open}
+        parts = ((kind, sorted(name for name in now[kind] if then[kind].get(name) != now[kind][name])) for kind in now)
+        return [f"{kind} ({', '.join(names)})" for kind, names in parts if names]
 
     @cached_property
     def results(self) -> pd.DataFrame:
@@ -83,6 +106,11 @@ class Comparison:
     def answers(self) -> pd.DataFrame:
         """One row a hypothesis: see ``answers.answer``."""
         return pd.read_csv(self.folder / "answers.csv")
+
+    @cached_property
+    def variety(self) -> pd.DataFrame:
+        """One row a method, budget and subject: see ``table.variety``."""
+        return pd.read_csv(self.folder / "variety.csv")
 
     @property
     def sides(self) -> list[tuple[str, int]]:
@@ -137,23 +165,32 @@ def shipped_or_small(
     *,
     shipped: str | Path | None = None,
 ) -> Found:
-    """The comparison that ships, if it is of these weights; else a small one, which is computed now, and says so.
+    """The comparison that ships, if it is of these weights, options and rates; else a small one, computed now; says which.
+
+    Of the small one, cells that cannot be computed are left out, and named.
 
     Args:
         weights: of generator and checker, see ``work.weights_of``. sides, subjects, seeds, settings: of the small one.
         out: its folder; what is finished there is not made again. shipped: the other one's; by default ``data/comparison``.
+
+    Raises:
+        ValueError: no cell of the small one could be computed (``grid.CellsFailed``). OSError: as ``grid.run``.
     """
     try:
         comparison = Comparison(shipped)
     except FileNotFoundError:
         why = "no comparison ships with this version"
     else:
-        if comparison.weights == weights:
+        if not (other := comparison.differences(weights)):
             rows = f"{len(comparison.subjects)} subjects, {len(comparison.seeds)} seeds"
             return Found(comparison, f"the comparison that ships, made with these weights: {rows}")
-        other = ", ".join(sorted(name for name in weights if comparison.weights.get(name) != weights[name]))
-        why = f"the comparison that ships was made with other weights ({other})"
+        why = f"the comparison that ships was made with other {' and '.join(other)}"
     cells = plan.grid(sides, subjects, seeds)
-    made = grid.run(cells, out, settings, progress=False)
     rows = f"{len(subjects)} subjects, {len(seeds)} seeds, {settings.results} pictures a cell"
+    try:
+        made = grid.run(cells, out, settings, progress=False)
+    except grid.CellsFailed as error:
+        if len(error.failed) == len(cells):
+            raise
+        made, rows = error.weights, f"{rows}; {error}"
     return Found(write(out, cells, plan.hypotheses(), made, settings), f"{why}, so this is a small one, computed now: {rows}")

@@ -44,6 +44,21 @@ def table(cells: Sequence[Cell], out: str | Path, settings: Settings, weights: d
     return pd.DataFrame(rows)
 
 
+def variety(cells: Sequence[Cell], out: str | Path, settings: Settings, weights: dict[str, str]) -> pd.DataFrame:
+    """Does a method find something else with another seed? One row for each method, budget and subject.
+
+    ``variety`` is the Vendi score of the first picture of every seed, from 1 (always the same) to ``seeds``; NaN where a seed
+    is not finished, since of fewer pictures it is smaller.
+    """
+    seeds, first = len({cell.seed for cell in cells}), {}
+    for cell in dict.fromkeys(cells):
+        rows, path = first.setdefault((cell.method, cell.budget, cell.subject), []), cell_path(Path(out), cell)
+        if is_finished(path, cell_header(cell, settings, weights)):
+            rows.append(read_tensors(path)[0]["picture"][0].double().numpy())
+    scores = [(*place, seeds, vendi(np.stack(rows)) if len(rows) == seeds else np.nan) for place, rows in first.items()]
+    return pd.DataFrame(scores, columns=["method", "budget", "subject", "seeds", "variety"])
+
+
 def _row(cell: Cell, settings: Settings, novelty: dict[str, Novelty], tensors: dict, facts: dict) -> dict:
     seen = {name: np.array(values, dtype=float) for name, values in facts["pictures"].items()}
     views = {view: tensors[view].double().numpy() for view in VIEWS}

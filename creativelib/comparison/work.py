@@ -53,16 +53,20 @@ def weights_of(generator: Generator, checker: str) -> dict[str, str]:
     return {**generator.weights, "checker": digest, "judge": identities.folder_digest(shipped / "judge")}
 
 
+class OtherWeights(ValueError):
+    """A worker has other weights than the rest."""
+
+
 def require_weights(settings: Settings, weights: dict[str, str]) -> None:
     """Refuse to work with other weights than the rest.
 
     Raises:
-        ValueError: this worker has others.
+        OtherWeights: this worker has others.
     """
     own = identity(settings)
     if own != weights:
         other = ", ".join(name for name in weights if own.get(name) != weights[name])
-        raise ValueError(f"weights: a worker has another {other} than this machine; give all of them the same files")
+        raise OtherWeights(f"weights: a worker has another {other} than this machine; give all of them the same files")
 
 
 def prepare(settings: Settings, subject: str, weights: dict[str, str]) -> Kept:

@@ -101,7 +101,10 @@ def vendi(rows: np.ndarray) -> float:
 
     if rows.ndim != 2 or not len(rows):
         raise ValueError(f"rows: got shape {rows.shape}; give (N, f) with at least one row")
-    return float(library.score_dual(np.asarray(rows, dtype=np.float64)))
+    rows = np.asarray(rows, dtype=np.float64)
+    if len(rows) < rows.shape[1]:  # only angles count: as many coordinates as rows say the same, a thousand times sooner
+        rows = np.linalg.qr(rows.T, mode="r").T
+    return float(library.score_dual(rows))
 
 
 def kernel_distance(rows: np.ndarray, others: np.ndarray) -> float:
