@@ -6,46 +6,56 @@ import numpy as np
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from torch.nn import functional
 
 from creativelib.frameworks import pocket
-from creativelib.pocket import autoencoder, clip, decoder, one_step, one_step_pairs, prior, taxonomy
-
-RECORDS = [
-    {"label": f"{noun} {number}", "tags": [], "nouns": [noun], "style": "flat"}
-    for noun in ("vehicle", "fruit")
-    for number in range(3)
-]
+from creativelib.pocket import autoencoder, clip, decoder, one_step, one_step_pairs, taxonomy
+from creativelib.pocket.one_step_pairs import SHAPE, Cloud, Teacher
+from creativelib.text import positive_prompt
 
 
 @pytest.fixture(scope="module")
 def teacher():
     """Of random weights, with one step of the decoder."""
-    tokenizer = clip.train_tokenizer(["vehicle", "fruit"])
+    source = torch.Generator().manual_seed(0)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        parts = clip.build_text_encoder(tokenizer), prior.build(), decoder.build()
-        coarse = {"weight": 0.05 * torch.randn(2048, clip.DIM), "bias": torch.zeros(2048)}
+        unet = decoder.build()
+    coarse = {"weight": 0.05 * torch.randn(2048, clip.DIM, generator=source), "bias": torch.zeros(2048)}
     coarse |= {"low": torch.full((2048,), -3.0), "high": torch.full((2048,), 3.0)}
-    return one_step_pairs.Teacher(tokenizer, *parts, coarse, torch.zeros(1, clip.DIM), "cpu", 1.5, 1, 2.5)
+    clouds = {}
+    for number, subject in enumerate(taxonomy.SUBJECTS):
+        samples = number + torch.randn(400, clip.DIM, generator=source) * torch.linspace(2, 0.5, clip.DIM)
+        clouds[positive_prompt(subject)] = Cloud.fit(torch.randn(24, clip.DIM, generator=source), samples)
+    return Teacher(clouds, unet, coarse, torch.zeros(1, clip.DIM), "cpu", 1, 2.5, {"prior": "a", "decoder": "b"})
 
 
-def test_patterns_carry_noise_locally_and_lie_near_to_what_they_change():
+def test_a_cloud_is_the_gaussian_of_its_samples_and_turns_nothing():
+    source = torch.Generator().manual_seed(0)
+    mixing = torch.randn(6, 6, generator=source)
+    samples = 3 + torch.randn(20_000, 6, generator=source) @ mixing
+    cloud = Cloud.fit(torch.zeros(2, 4), samples)
+    drawn = cloud.mean + torch.randn(20_000, 6, generator=source) @ cloud.root
+    torch.testing.assert_close(torch.cov(drawn.T), torch.cov(samples.T), atol=0.4, rtol=0.05)
+    torch.testing.assert_close(drawn.mean(0), samples.mean(0), atol=0.1, rtol=0)
+    torch.testing.assert_close(cloud.root, cloud.root.T, atol=1e-4, rtol=0)
+    assert torch.linalg.eigvalsh(cloud.root.double()).min() >= -1e-5
+
+
+def test_patterns_lie_nearest_to_what_they_paint():
     source = torch.Generator().manual_seed(0)
     matrix = torch.randn(2048, clip.DIM, generator=source) * torch.linspace(2, 0.1, clip.DIM)
     patterns = one_step_pairs.noise_patterns(matrix)
     torch.testing.assert_close(patterns.T @ patterns, torch.eye(clip.DIM), atol=1e-4, rtol=0)
-    pictures = patterns.T.unflatten(1, one_step_pairs.SHAPE)
-    blocks = functional.avg_pool2d(pictures, 2).repeat_interleave(2, 2).repeat_interleave(2, 3)
-    torch.testing.assert_close(blocks, pictures)
     change = patterns.T @ matrix  # a noise is only made larger or smaller where it lies, nowhere turned
     torch.testing.assert_close(change, change.T, atol=1e-3, rtol=1e-3)
     assert torch.linalg.eigvalsh(change.double()).min() > -1e-4
+    painted = matrix @ torch.randn(clip.DIM, 500, generator=source)  # and nothing that is painted lies outside of them
+    torch.testing.assert_close(patterns @ (patterns.T @ painted), painted, atol=1e-3, rtol=1e-3)
 
 
 def test_the_teacher_is_a_function_of_the_noise(teacher):
-    noise = torch.randn(2, 2, *one_step_pairs.SHAPE, generator=torch.Generator().manual_seed(1))
-    texts = ["a vehicle", "a fruit"]
+    noise = torch.randn(2, 2, *SHAPE, generator=torch.Generator().manual_seed(1))
+    texts = [positive_prompt(subject) for subject in ("vehicle", "fruit")]
     drawn = teacher.draw(texts, noise)
     assert drawn.shape == noise.shape and torch.equal(drawn, teacher.draw(texts, noise))
     apart = teacher.draw(texts[1:], noise[1:, 1:])[0, 0]  # alone, and beside others
@@ -54,43 +64,34 @@ def test_the_teacher_is_a_function_of_the_noise(teacher):
     assert (teacher.noise.flatten(1) @ teacher.patterns).abs().max() < 1e-4  # the decoder's own noise paints nothing
     free = torch.randn(2048, generator=torch.Generator().manual_seed(2))
     free = free - teacher.patterns @ (teacher.patterns.T @ free)  # what no pattern carries changes nothing
-    assert (teacher.draw(texts, noise + free.view(one_step_pairs.SHAPE)) - drawn).norm() < 0.02 * drawn.norm()
+    assert (teacher.draw(texts, noise + free.view(SHAPE)) - drawn).norm() < 0.02 * drawn.norm()
 
 
-def test_the_deterministic_path_keeps_samples_of_a_gaussian():
-    """A prior whose answer is always what a standard normal would expect leaves standard normal noise as it is."""
-    model = prior.build()
-    signal = prior.scheduler().alphas_cumprod
-
-    class Gaussian(one_step_pairs.CachedPrior):
-        def each(self, noisy, timesteps):
-            return signal[int(timesteps)].sqrt() * noisy
-
-    tokenizer = clip.train_tokenizer(["vehicle"])
-    parts = clip.build_text_encoder(tokenizer), model, decoder.build()
-    coarse = {"weight": torch.eye(2048)[:, : clip.DIM], "bias": torch.zeros(2048)}
-    made = one_step_pairs.Teacher(tokenizer, *parts, coarse, torch.zeros(1, clip.DIM), "cpu", 1.5, 1, 2.5)
-    noise = torch.randn(1, 3, clip.DIM, generator=torch.Generator().manual_seed(2))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(one_step_pairs, "CachedPrior", Gaussian)
-        torch.testing.assert_close(made.embeddings(["a vehicle"], noise), noise, atol=0.1, rtol=0.1)
+def test_embeddings_have_the_mean_and_the_spread_of_their_text(teacher):
+    noise = torch.randn(1, 4000, *SHAPE, generator=torch.Generator().manual_seed(1))
+    for text, cloud in list(teacher.clouds.items())[:2]:
+        found = teacher.embeddings([text], noise)[0]
+        torch.testing.assert_close(found.mean(0), cloud.mean, atol=0.2, rtol=0)
+        torch.testing.assert_close(found.var(0), (cloud.root @ cloud.root).diagonal(), atol=0.1, rtol=0.15)
 
 
 def test_pairs_are_made_once_and_made_again_where_one_is_lost(teacher, tmp_path, monkeypatch):
     monkeypatch.setattr(one_step_pairs, "TEXTS", 2)
     monkeypatch.setattr(one_step_pairs, "SEEDS", 2)
-    first = one_step_pairs.make_pairs(teacher, RECORDS, 7, tmp_path, seed=3)
+    first = one_step_pairs.make_pairs(teacher, 7, tmp_path, seed=3)
     assert len(first) == 8 and first.texts[0] == first.texts[1] and first.noise.shape == first.latents.shape
     assert len({text for text in first.texts}) > 1 and len(list(tmp_path.iterdir())) == 2
 
     class Idle:
+        clouds = teacher.clouds
+
         def draw(self, texts, noise):
             raise AssertionError("drawn again")
 
-    again = one_step_pairs.make_pairs(Idle(), RECORDS, 7, tmp_path, seed=3)
+    again = one_step_pairs.make_pairs(Idle(), 7, tmp_path, seed=3)
     assert again.texts == first.texts and torch.equal(again.latents, first.latents)
     (tmp_path / "00001.safetensors").unlink()
-    again = one_step_pairs.make_pairs(teacher, RECORDS, 7, tmp_path, seed=3)
+    again = one_step_pairs.make_pairs(teacher, 7, tmp_path, seed=3)
     assert again.texts == first.texts and torch.equal(again.noise, first.noise)
     torch.testing.assert_close(again.latents, first.latents)
     mark = teacher.mark
@@ -112,12 +113,14 @@ def test_the_student_learns_and_what_is_shipped_is_measured(teacher, tmp_path, m
     monkeypatch.setattr(one_step.Judge, "load", lambda folder: Judge())
     movq = autoencoder.build().eval()
     movq.save_pretrained(tmp_path / "decoder" / "movq")
+    text = clip.build_text_encoder(clip.train_tokenizer(["vehicle", "fruit"]))
+    text.save_pretrained(tmp_path / "prior" / "text_encoder")
     monkeypatch.setattr(one_step_pairs.Teacher, "load", lambda folder, device: teacher)
     out = tmp_path / "student"
-    one_step.distil(tmp_path, RECORDS, tmp_path, out, count=8, steps=2)
+    one_step.distil(tmp_path, tmp_path, out, count=8, steps=2)
     facts = json.loads((out / "one_step.json").read_text())
     assert facts["measured"]["judge"]["fruit"] == {"student": 1.0, "teacher": 1.0} and facts["pairs"] == 6
-    assert 0 < facts["measured"]["unexplained"] and facts["learned_from"] == pocket.marks(movq, teacher.text_encoder)
+    assert 0 < facts["measured"]["unexplained"] and facts["learned_from"] == pocket.marks(movq, text)
     student = UNet2DConditionModel.from_pretrained(out / "unet")
     assert 7 < sum(path.stat().st_size for path in out.rglob("*.safetensors")) / 2**20 < 8
     assert student.config.in_channels == 8 and student.config.cross_attention_dim == clip.DIM

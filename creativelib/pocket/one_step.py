@@ -5,7 +5,6 @@
 import copy
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -13,6 +12,7 @@ from diffusers import UNet2DConditionModel, VQModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import nn
 from torch.nn import functional
+from transformers import CLIPTextModelWithProjection
 
 from creativelib.frameworks import pocket
 from creativelib.pocket import autoencoder, clip, taxonomy, teachers, training
@@ -51,11 +51,6 @@ def predict(model: nn.Module, noise: torch.Tensor, hidden: torch.Tensor, start: 
     return model(noise, start, encoder_hidden_states=hidden).sample
 
 
-def hidden_states(teacher: Teacher, texts: Sequence[str]) -> torch.Tensor:
-    """What the student is told about texts, (N, T, w): last hidden states of the text encoder, as in Stable Diffusion."""
-    return torch.cat([condition.hidden_states for condition in teacher.conditions(texts)])
-
-
 def train(
     teacher: Teacher,
     pairs: Pairs,
@@ -86,7 +81,7 @@ def train(
     def loss_of(model: nn.Module, generator: torch.Generator, step: int) -> tuple[torch.Tensor, dict]:
         rows = torch.randint(len(pairs), (batch,), generator=generator)
         noise, target = pairs.noise[rows].to(device).float(), pairs.latents[rows].to(device).float()
-        hidden = hidden_states(teacher, [pairs.texts[row] for row in rows.tolist()])
+        hidden = teacher.hidden_states([pairs.texts[row] for row in rows.tolist()])
         output = predict(model, noise.contiguous(memory_format=torch.channels_last), hidden).float()
         loss = sum(
             functional.smooth_l1_loss(functional.avg_pool2d(output, size), functional.avg_pool2d(target, size), beta=0.5)
@@ -117,7 +112,7 @@ def measure(model: UNet2DConditionModel, teacher: Teacher, held_out: Pairs, movq
         the teacher; ``judged``: how many pictures of either.
     """
     seeds = min(16, max(1, len(held_out) // held_out.seeds))
-    hidden = hidden_states(teacher, held_out.texts)
+    hidden = teacher.hidden_states(held_out.texts)
     noise, target = held_out.noise.float(), held_out.latents.float()
     drawn = torch.cat(
         [predict(model, a.to(teacher.device), b).float().cpu() for a, b in zip(noise.split(32), hidden.split(32), strict=True)]
@@ -128,7 +123,7 @@ def measure(model: UNet2DConditionModel, teacher: Teacher, held_out: Pairs, movq
     for number, subject in enumerate(taxonomy.SUBJECTS):
         prompt = positive_prompt(subject)
         noise = torch.randn(seeds, *SHAPE, generator=training.step_generator(1, number))
-        told = hidden_states(teacher, [prompt]).expand(seeds, -1, -1)
+        told = teacher.hidden_states([prompt]).expand(seeds, -1, -1)
         both = predict(model, noise.to(teacher.device), told).float().cpu(), teacher.draw([prompt], noise[None])[0]
         shares[subject] = [float(judge.is_subject(autoencoder.decode(movq, latents), subject).mean()) for latents in both]
     return {
@@ -142,24 +137,23 @@ def measure(model: UNet2DConditionModel, teacher: Teacher, held_out: Pairs, movq
 # --- all of it --------------------------------------------------------------------------------------------------------
 
 
-def distil(
-    model: Path, records: list[dict], work: Path, out: Path, count: int, steps: int, device: str = "cpu", seed: int = 0
-) -> None:
+def distil(model: Path, work: Path, out: Path, count: int, steps: int, device: str = "cpu", seed: int = 0) -> None:
     """Teach a student by a shipped ``model``, measure it by that model's judge, and write it to ``out``.
 
     Pairs and checkpoint lie in ``work`` and belong to this teacher: of another one they are made anew.
 
     Args:
-        records: training pictures of the corpus. count: pairs. steps: of the training.
+        count: pairs. steps: of the training.
     """
     teacher, movq = Teacher.load(model, device), VQModel.from_pretrained(model / "decoder" / "movq", dtype=torch.float32)
     here = work / "one-step" / teacher.mark
-    pairs = make_pairs(teacher, records, count, here / "pairs", seed)
+    pairs = make_pairs(teacher, count, here / "pairs", seed)
     kept = max(1, len(pairs) // 50 // pairs.seeds) * pairs.seeds  # whole texts
     student = train(teacher, pairs.part(0, -kept), movq, here, steps, seed=seed)
     found = measure(student, teacher, pairs.part(-kept), movq, Judge.load(model / "judge"))
     facts = {"pairs": len(pairs) - kept, "steps": steps, "seed": seed, "teacher": teacher.mark, "measured": found}
-    learned_from = pocket.marks(movq, teacher.text_encoder)
+    text = CLIPTextModelWithProjection.from_pretrained(model / "prior" / "text_encoder", dtype=torch.float32)
+    learned_from = pocket.marks(movq, text)
     export(student, out, {**SETTINGS, "learned_from": learned_from, **facts}, here / "logs")
 
 

@@ -326,10 +326,9 @@ class Training:
         export(self.work, self.out, provenance, self.warm)
 
     def one_step(self) -> None:
-        records = training.training_split(self.records)[1]
         out = self.out.with_name(f"{self.out.name}-one-step")
         pairs, steps = self.budget["one-step-pairs"], self.budget["one-step"]
-        one_step.distil(self.out, records, self.work, out, pairs, steps, self.device, self.seed)
+        one_step.distil(self.out, self.work, out, pairs, steps, self.device, self.seed)
 
 
 def steps_done(work: Path) -> dict[str, int]:
