@@ -12,17 +12,18 @@ from diffusers import UNet2DConditionModel, VQModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils.parametrizations import spectral_norm
 from transformers import CLIPTextModelWithProjection
 
 from creativelib.frameworks import pocket
-from creativelib.pocket import autoencoder, clip, taxonomy, teachers, training
-from creativelib.pocket.autoencoder import CROP, LATENT_CHANNELS
+from creativelib.pocket import autoencoder, clip, decoder, taxonomy, training
+from creativelib.pocket.autoencoder import LATENT_CHANNELS
 from creativelib.pocket.judge import Judge
 from creativelib.pocket.one_step_pairs import SHAPE, Pairs, Teacher, make_pairs
 from creativelib.text import positive_prompt
 
-CROPS = 8  # pictures of a batch that are compared as pixels too
-PIXELS_WEIGHT = 0.3
+CRITIC_WEIGHT = 0.05  # of the critic's word beside the regression
+CRITIC_FROM = 0.5  # of the training is done when it is asked
 MOST_MIB = 8  # of what is shipped
 SETTINGS = {"image_size": 128, "eta": 1.0, "learning_rate": 2e-4, "drawings": True}  # of the search, see ``OneStepSettings``
 
@@ -51,51 +52,66 @@ def predict(model: nn.Module, noise: torch.Tensor, hidden: torch.Tensor, start: 
     return model(noise, start, encoder_hidden_states=hidden).sample
 
 
+class LatentCritic(nn.Module):
+    """Tells the teacher's latents (N, 8, 16, 16) from a student's, patch by patch, beside what the decoder's matrix painted for
+    either. Spectral normalisation keeps it from running away from a small student.
+    """
+
+    def __init__(self):
+        super().__init__()
+        widths, layers = (2 * LATENT_CHANNELS, 64, 96, 96, 128), []
+        for stride, before, after in zip((1, 2, 1, 2), widths[:-1], widths[1:], strict=True):
+            layers += [spectral_norm(nn.Conv2d(before, after, 2 + stride, stride, padding=1)), nn.LeakyReLU(0.2)]
+        self.layers = nn.Sequential(*layers, spectral_norm(nn.Conv2d(widths[-1], 1, 3, padding=1)))
+
+    def forward(self, latents: torch.Tensor, painted: torch.Tensor) -> torch.Tensor:
+        return self.layers(torch.cat([latents, painted], 1))
+
+
 def train(
-    teacher: Teacher,
-    pairs: Pairs,
-    movq: VQModel,
-    work: Path,
-    steps: int,
-    batch: int = 32,
-    peak_lr: float = 1e-3,
-    seed: int = 0,
+    teacher: Teacher, pairs: Pairs, work: Path, steps: int, batch: int = 32, peak_lr: float = 1e-3, seed: int = 0
 ) -> UNet2DConditionModel:
-    """Train a student on the teacher's pairs; ``movq`` decodes.
+    """Train a student on the teacher's pairs.
 
     Latents are compared by a loss that forgives large errors a little (they are where the student cannot know), at their own
-    size and averaged, since the eye forgives a wrong stroke sooner than a wrong colour; and crops of ``CROPS`` pictures as
-    pixels, as the autoencoder was taught: the mean of all pictures that might be is a blur, which costs little in latents.
+    size and averaged, since the eye forgives a wrong stroke sooner than a wrong colour. The mean of all pictures that might be
+    is a blur, so in the second half of the training a critic asks for one of them. Of a pair's noise the part that says nothing
+    is drawn anew each time.
     """
     torch.manual_seed(seed)
     device = teacher.device
     model = build().to(device, memory_format=torch.channels_last)
     model.set_attn_processor(AttnProcessor())  # a CPU takes three times as long for torch's fused attention in bfloat16
-    movq = movq.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
-    perceptual = teachers.PerceptualDistance().to(device)
-    side = CROP // 8
+    pair = nn.ModuleDict({"student": model, "critic": LatentCritic().to(device)})
+    patterns, coarse = teacher.patterns, teacher.coarse
 
-    def decode(latents: torch.Tensor) -> torch.Tensor:
-        return movq.decode(latents.contiguous(memory_format=torch.channels_last), force_not_quantize=True).sample
-
-    def loss_of(model: nn.Module, generator: torch.Generator, step: int) -> tuple[torch.Tensor, dict]:
+    def loss_of(pair: nn.ModuleDict, generator: torch.Generator, step: int) -> tuple[torch.Tensor, dict]:
         rows = torch.randint(len(pairs), (batch,), generator=generator)
-        noise, target = pairs.noise[rows].to(device).float(), pairs.latents[rows].to(device).float()
-        hidden = teacher.hidden_states([pairs.texts[row] for row in rows.tolist()])
-        output = predict(model, noise.contiguous(memory_format=torch.channels_last), hidden).float()
+        texts, target = [pairs.texts[row] for row in rows.tolist()], pairs.latents[rows].to(device).float()
+        silent = torch.randn(batch, patterns.shape[0], generator=generator)
+        noise = silent + (pairs.noise[rows].float().flatten(1) - silent) @ patterns @ patterns.T
+        shown = noise.unflatten(1, SHAPE).to(device).contiguous(memory_format=torch.channels_last)
+        output = predict(pair["student"], shown, teacher.hidden_states(texts)).float()
         loss = sum(
             functional.smooth_l1_loss(functional.avg_pool2d(output, size), functional.avg_pool2d(target, size), beta=0.5)
             for size in (1, 2, 4)
         )
-        top, left = torch.randint(SHAPE[1] - side + 1, (2,), generator=generator).tolist()
-        crops = [latents[:CROPS, :, top : top + side, left : left + side] for latents in (output, target)]
-        with torch.no_grad():
-            wanted = decode(crops[1]).float()
-        seen, figures = autoencoder.reconstruction_loss(decode(crops[0]).float(), wanted, perceptual)
-        error = functional.mse_loss(output.detach(), target)
-        return loss + PIXELS_WEIGHT * seen, {"error": float(error), **figures}
+        figures = {"error": float(functional.mse_loss(output.detach(), target))}
+        asked = (step / steps - CRITIC_FROM) / 0.1  # the critic learns first
+        if asked < 0:
+            return loss, figures
+        embeddings = teacher.embeddings(texts, noise.unflatten(1, SHAPE)[:, None])[:, 0]
+        painted = decoder.paint(coarse, embeddings).to(device)
+        critic = pair["critic"]
+        frozen = {name: parameter.detach() for name, parameter in critic.named_parameters()}
+        fooled = -torch.func.functional_call(critic, frozen, (output, painted)).mean()
+        told = (
+            functional.relu(1 - critic(target, painted)).mean() + functional.relu(1 + critic(output.detach(), painted)).mean()
+        )
+        figures |= {"fooled": float(fooled.detach()), "told": float(told.detach())}
+        return loss + CRITIC_WEIGHT * min(1.0, asked) * fooled + told, figures
 
-    training.train("one-step", model, loss_of, work=work, steps=steps, peak_lr=peak_lr, seed=seed, ema_decay=0.9995)
+    training.train("one-step", pair, loss_of, work=work, steps=steps, peak_lr=peak_lr, seed=seed, ema_decay=0.9995)
     return model
 
 
@@ -149,7 +165,7 @@ def distil(model: Path, work: Path, out: Path, count: int, steps: int, device: s
     here = work / "one-step" / teacher.mark
     pairs = make_pairs(teacher, count, here / "pairs", seed)
     kept = max(1, len(pairs) // 50 // pairs.seeds) * pairs.seeds  # whole texts
-    student = train(teacher, pairs.part(0, -kept), movq, here, steps, seed=seed)
+    student = train(teacher, pairs.part(0, -kept), here, steps, seed=seed)
     found = measure(student, teacher, pairs.part(-kept), movq, Judge.load(model / "judge"))
     facts = {"pairs": len(pairs) - kept, "steps": steps, "seed": seed, "teacher": teacher.mark, "measured": found}
     text = CLIPTextModelWithProjection.from_pretrained(model / "prior" / "text_encoder", dtype=torch.float32)
