@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from creativelib.run import CreativeRun
-from creativelib.search import has_reached
+from creativelib.target import has_reached
 
 RATE_TARGET = 40.0  # nats above plain that rates of learning are compared at
 

@@ -12,9 +12,9 @@ from creativelib.generator import load_generator, positive_prompt
 from creativelib.prior_sampling import noise_sources, sample_embeddings, sample_prior
 from creativelib.pullback import AlternatingRule, SumRule, Verdict, anchor_threshold
 from creativelib.run import CreativeRun
-from creativelib.search import FEWEST
 from creativelib.spaces import SPACES, make_space
 from creativelib.storage import read_tensors, write_tensors
+from creativelib.target import FEWEST
 from creativelib.typicality import TypicalityModel
 
 

@@ -14,8 +14,8 @@ from creativelib.prior_sampling import sample_prior
 from creativelib.pullback import SumRule
 from creativelib.run import CreativeRun
 from creativelib.run_folder import find_run
-from creativelib.search import FEWEST, TARGET_WINDOW, has_reached, present_surprise
 from creativelib.spaces import make_space
+from creativelib.target import FEWEST, TARGET_WINDOW, has_reached, present_surprise
 
 # --- rules ------------------------------------------------------------------------------------------------------------
 

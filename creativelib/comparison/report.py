@@ -14,7 +14,7 @@ from creativelib.methods import make_method
 from creativelib.methods.rates import RATES
 from creativelib.storage import data_folder, replace
 
-SHEET, QUALITY = 96, 85  # pixels of a picture on a sheet; of its JPEG
+SHEET, QUALITY = 80, 75  # pixels of a picture on a sheet; of its JPEG
 MADE_WITH = "made_with.json"
 
 

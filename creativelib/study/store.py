@@ -4,6 +4,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -134,11 +135,8 @@ class Store:
         with self.database.reading() as connection:
             if connection.execute(sa.select(CONSENTS.c.id).where(CONSENTS.c.id == digest)).scalar():
                 return
-        try:
-            with self.database.writing() as connection:
-                connection.execute(CONSENTS.insert(), {"id": digest, "text": text})
-        except sa.exc.IntegrityError:
-            pass  # another process was quicker
+        with suppress(sa.exc.IntegrityError), self.database.writing() as connection:  # another process was quicker
+            connection.execute(CONSENTS.insert(), {"id": digest, "text": text})
 
     def delete_rater(self, code: str) -> None:
         """Delete a rater, and with them their sessions, ratings and choices, for good: a merge or an older export does not
@@ -391,9 +389,7 @@ class Store:
             FileNotFoundError: a file is missing. ValueError: malformed, or in conflict with what is here.
         """
         rows, changed = csv_files.read_folder(Path(folder).expanduser())
-        report = transfer.take_in(self.database, rows)
-        report.changed = changed
-        return report
+        return transfer.take_in(self.database, rows, changed)
 
     def merge(self, other: str | Path) -> TakenIn:
         """Take in another store, for example a classmate's file, which is only read. As ``import_csv``.

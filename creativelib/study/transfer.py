@@ -2,7 +2,7 @@
 
 import os
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -15,13 +15,16 @@ from creativelib.study.schema import TABLES
 DEALING = 727275  # the lock under which turns are handed out, and stores merged
 
 
-def take_in(database: Database, rows: Mapping) -> TakenIn:
-    """Take in rows of some or all tables in one transaction. Raises ValueError as ``merge_rows``."""
+def take_in(database: Database, rows: Mapping, changed: Sequence[str] = ()) -> TakenIn:
+    """Take in rows of some or all tables in one transaction, of files of which some were ``changed`` since they were written.
+    Raises ValueError as ``merge_rows``.
+    """
     with database.writing() as connection:
         database.lock(connection, DEALING)
         report = merge_rows(connection, {table: rows.get(table, []) for table in TABLES})
     if report.deleted:
         database.forget()
+    report.changed = list(changed)
     return report
 
 
