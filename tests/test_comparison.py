@@ -457,3 +457,12 @@ def test_killed_while_it_writes_it_goes_on_in_two_processes_and_no_bit_is_anothe
     assert grid.run(CELLS, tmp_path, settings, jobs=2, progress=False) == finished[1]
     assert first.stat().st_mtime_ns == written  # it was not made again
     same_bits(finished[0], tmp_path)
+
+
+def test_the_comparison_that_ships_is_of_the_weights_that_ship_and_small():
+    shipped = report.Comparison()
+    pocket = data_folder() / "pocket"
+    now = {part: folder_digest(pocket / part) for part in ("prior", "decoder", "checker", "judge")}
+    assert shipped.differences(now) == [] and len(shipped.results) == len(shipped.cells) == 525
+    assert sum(path.stat().st_size for path in shipped.folder.iterdir()) < 4 * 2**20
+    assert {path.stem for path in shipped.folder.glob("*.jpg")} == set(plan.SUBJECTS)
