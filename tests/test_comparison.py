@@ -466,3 +466,14 @@ def test_the_comparison_that_ships_is_of_the_weights_that_ship_and_small():
     assert shipped.differences(now) == [] and len(shipped.results) == len(shipped.cells) == 525
     assert sum(path.stat().st_size for path in shipped.folder.iterdir()) < 4 * 2**20
     assert {path.stem for path in shipped.folder.glob("*.jpg")} == set(plan.SUBJECTS)
+
+
+def test_what_notebook_08_says_of_the_comparison_that_ships():
+    shipped = report.Comparison()
+    names = [f"creative[space={space},target=40,checked=false]" for space in ("subject-token", "adjective-token", "lora")]
+    shares = shipped.results.groupby("method")["novel_and_valid"].mean()
+    assert [round(100 * shares[name]) for name in names] == [37, 41, 6]
+    ideas = shipped.variety.groupby("method")["variety"].mean()
+    assert [round(ideas[name], 1) for name in names] == [2.8, 2.9, 3.4]
+    verdicts = shipped.answers.set_index("id")["verdict"]
+    assert verdicts.pop("adjective-goes-to-colour") == "contradicted" and set(verdicts) == {"undecided"}
