@@ -10,7 +10,7 @@ import torch
 from creativelib import search
 from creativelib.frameworks import pocket as one_step
 from creativelib.generator import load_generator
-from creativelib.pocket import checker_training, clip, decoder, pixels, prior, taxonomy, teachers, train
+from creativelib.pocket import checker_training, clip, decoder, one_step_pairs, pixels, prior, taxonomy, teachers, train
 from creativelib.pocket import one_step as distilling
 from creativelib.prior_sampling import sample_prior
 from creativelib.pullback import load_checker
@@ -55,6 +55,7 @@ def test_every_stage_runs_and_the_export_draws(tmp_path, monkeypatch):
     monkeypatch.setattr(train, "check_sizes", lambda folder: None)  # its own test
     for (stage, name), batch in BATCHES.items():
         monkeypatch.setattr(stage, name, partial(getattr(stage, name), batch=batch))
+    monkeypatch.setattr(one_step_pairs, "SAMPLES", 20)
     monkeypatch.setattr(search, "ANCHOR_SAMPLES", 50)  # how well anything is measured or drawn is not asked here
     monkeypatch.setitem(train.DEFAULTS, "decoder_steps", 2)
     words = sorted(teachers.vocabulary())[::60]  # of 30,000, each of which is read
