@@ -96,7 +96,7 @@ def test_a_folder_of_a_comparison_is_opened_again(finished, settings, tmp_path):
     assert (opened.variety["seeds"] == 2).all() and opened.variety["variety"].between(1, 2).all() and len(opened.variety) == 2
     assert len(opened.results) == 4 and len(opened.answers) == len(plan.hypotheses()) and opened.subjects == ["vehicle"]
     (picture,) = opened.pictures("vehicle", opened.sides[1], 1)
-    away = []  # of each cell's picture, but for JPEG
+    away = []  # of each cell's picture, but for WebP
     for cell in CELLS:
         (drawn,) = read_tensors(grid.cell_path(out, cell))[0]["images"].numpy()
         scaled = Image.fromarray(drawn).resize(picture.size, Image.Resampling.LANCZOS)
@@ -382,7 +382,7 @@ def test_the_command_reports_what_is_finished(finished, settings, monkeypatch, c
     assert "creative[checked=false]" in shown and "novelty" in shown
     results = pd.read_csv(out / "results.csv")
     assert len(results) == 4 and json.loads((out / "made_with.json").read_text())["cells"] == 4
-    assert set(pd.read_csv(out / "answers.csv")["verdict"]) == {"not run"} and (out / "vehicle.jpg").stat().st_size > 500
+    assert set(pd.read_csv(out / "answers.csv")["verdict"]) == {"not run"} and (out / "vehicle.webp").stat().st_size > 500
 
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
@@ -465,7 +465,7 @@ def test_the_comparison_that_ships_is_of_the_weights_that_ship_and_small():
     now = {part: folder_digest(pocket / part) for part in ("prior", "decoder", "checker", "judge")}
     assert shipped.differences(now) == [] and len(shipped.results) == len(shipped.cells) == 525
     assert sum(path.stat().st_size for path in shipped.folder.iterdir()) < 4 * 2**20
-    assert {path.stem for path in shipped.folder.glob("*.jpg")} == set(plan.SUBJECTS)
+    assert {path.stem for path in shipped.folder.glob("*.webp")} == set(plan.SUBJECTS)
 
 
 def test_what_notebook_08_says_of_the_comparison_that_ships():

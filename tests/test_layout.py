@@ -4,6 +4,8 @@ import ast
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+from creativelib.pocket.evaluate_model import tree_size
+
 LONGEST = 400  # lines: a file of more holds more than one concept
 PACKAGE = Path(__file__).resolve().parents[1] / "creativelib"
 
@@ -30,3 +32,8 @@ def test_no_module_imports_in_a_circle():
 def test_no_module_holds_more_than_one_can_keep_in_mind():
     lengths = {path: len(path.read_text("utf-8").splitlines()) for path in PACKAGE.rglob("*.py")}
     assert {str(path): length for path, length in lengths.items() if length > LONGEST} == {}
+
+
+def test_what_git_keeps_stays_below_60_mib():
+    """Every clone has it for ever, and machines that tests are sent to take no more."""
+    assert (tree_size(PACKAGE) or 0) < 60  # None where there is no repository

@@ -15,4 +15,4 @@ def sheet(images: Sequence[np.ndarray], path: Path, columns: int = 8, side: int 
     for index, image in enumerate(small):
         page.paste(image, (index % columns * side, index // columns * side))
     path.parent.mkdir(parents=True, exist_ok=True)
-    page.save(path, quality=80)
+    page.save(path, quality=60, optimize=True, progressive=True)
