@@ -158,7 +158,7 @@ class Pages:
         while store.known(code):  # somebody else has it
             code = suggested_code()
         found = store.rater(code, consent=True, text=self.study.consent(), id=rater, source=source)
-        return [found, self.study.session.deal(found)]
+        return [found, self.study.deal(found)]
 
     async def answers(self, request: Request) -> Response:
         """Answers of a browser, each with a name of its own. What is answered with 200 is on disk; again changes nothing."""
