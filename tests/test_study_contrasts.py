@@ -143,6 +143,7 @@ def test_by_order_alone_it_does_not_matter_how_far_two_numbers_are_apart():
     ]
     found = rise_and_fall(rated(rows), ordinal=True)
     assert (found.rise.difference, found.fall.difference) == ((1 + 0 + 1 - 1) / 4, (1 + 1 + 1 + 0) / 4)
+    assert found.rise.low >= -1 and found.fall.high <= 1
     stretched = rated(rows).assign(value=lambda frame: frame["value"].map({0: 0, 1: 1, 2: 4, 3: 5}))
     assert rise_and_fall(stretched, ordinal=True) == found and rise_and_fall(stretched) != rise_and_fall(rated(rows))
 

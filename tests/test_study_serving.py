@@ -21,7 +21,7 @@ from creativelib.cli import build_parser, main
 from creativelib.study.report import report
 from creativelib.study.server.folder import Settings, Study
 from creativelib.study.server.guard import Signer
-from creativelib.study.stimuli import save_stimuli
+from creativelib.study.stimuli import Stimuli, save_stimuli
 from creativelib.study.store import Store
 from creativelib.study.tidy import safe, write
 
@@ -42,7 +42,7 @@ def test_the_figure_is_hidden_until_the_study_is_closed(teacher, app, study):
     answer = teacher.get("/teacher/report.html")
     page, policy = answer.text, answer.headers.get_list("content-security-policy")
     assert len(policy) == 1 and policy[0].startswith("default-src 'none'; style-src 'sha256-") and "script" not in policy[0]
-    assert "4 began, 1 are left out. 0 withdrew" in page and "Both tests hold" in page and "Krippendorff" in page
+    assert "4 began; left out: 1; withdrawn: 0." in page and "Both tests hold" in page and "Krippendorff" in page
     assert "data:image/png;base64," in page and "http" not in re.sub(r"base64,[^\"]*", "", page)
     late = Person(app, study)
     assert late.join()["message"] == "The study is closed." and late.rate("x", 1).status_code == 401
@@ -208,7 +208,8 @@ def test_the_parts_of_the_compose_file_as_processes(postgres, tmp_path):
 
 def test_as_a_teacher_would(tmp_path, capsys):
     """new, serve, ten phones rate, one withdraws, report, export, delete."""
-    save_stimuli(stimuli(3, outsiders=1, repeats=1), tmp_path / "stimuli")
+    design = {"reach": 80.0, "candidates": [24], "checker": "the shipped one"}
+    save_stimuli(Stimuli(stimuli(3, outsiders=1, repeats=1), design), tmp_path / "stimuli")
     folder = tmp_path / "aliens"
     run = lambda *words: main(["study", *map(str, words)])  # noqa: E731
     new = ["new", folder, "--subject", "alien", "--contact", "Ann Other", "--stimuli", tmp_path / "stimuli", "--pairs", "2"]
@@ -240,7 +241,10 @@ def test_as_a_teacher_would(tmp_path, capsys):
     assert {"report.html", "ratings.csv", "codebook.csv"} <= {path.name for path in texts}
     assert not [path for path, content in texts.items() if gone.encode() in content]
     page = (folder / "report.html").read_text()
-    assert "9 began, 0 are left out. 1 withdrew" in page and "Both tests hold" in page
+    assert "9 began; left out: 0; withdrawn: 1, and" in page and "Both tests hold" in page
+    assert (
+        "Made by this rule (names and numbers of make_stimuli): reach 80.0; candidates [24]; checker the shipped one." in page
+    )
     assert run("delete", folder, states[0]["code"]) == 0
     assert not [path for path in folder.rglob("*") if path.is_file() and states[0]["code"].encode() in path.read_bytes()]
     assert run("delete", folder, states[0]["code"]) == 2

@@ -6,7 +6,7 @@ is about other raters and other runs.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -78,7 +78,10 @@ def paired_difference(ratings: pd.DataFrame, of: str, versus: str, *, level: flo
     pairs = (table[of] - table[versus]).unstack("seed").dropna(how="all").dropna(axis=1, how="all").to_numpy()
     if min(pairs.shape) < 2:
         raise ValueError(f"ratings: got both conditions from {pairs.shape[0]} raters in {pairs.shape[1]} runs; give 2 of each")
-    return difference_of(np.sign(pairs) if ordinal else pairs, level=level)
+    if not ordinal:
+        return difference_of(pairs, level=level)
+    found = difference_of(np.sign(pairs), level=level)
+    return replace(found, low=max(found.low, -1.0), high=min(found.high, 1.0))  # beyond there are no shares
 
 
 def p_words(p_value: float) -> str:

@@ -88,6 +88,11 @@ class Settings:
         if self.completion_url and not self.completion_url.startswith("https://"):
             raise ValueError(f"completion_url: got {self.completion_url!r}; give an address that begins with https://")
 
+    @property
+    def paid(self) -> bool:
+        """Whether people come from a panel provider, whose parameters are then kept, as the consent page says."""
+        return bool(self.completion_url or self.completion_code)
+
 
 class Study:
     """A folder with a study: ``study.json``, ``keys.json`` (secret), ``stimuli/``, and the ratings in ``ratings.sqlite`` or in
@@ -110,7 +115,8 @@ class Study:
             self.secret, self.teacher_token = str(keys["secret"]), str(keys["teacher"])
         except (OSError, ValueError, KeyError, TypeError):
             raise ValueError(f"folder: {self.folder / 'keys.json'} is missing or broken; fetch it from a backup") from None
-        self.stimuli = {one.id: one for one in load_stimuli(self.folder / "stimuli")}
+        stimuli = load_stimuli(self.folder / "stimuli")
+        self.stimuli, self.design = {one.id: one for one in stimuli}, stimuli.design  # by which rule they were made
         self._pixels: dict[str, bytes] = {}
         self._kept = (self.folder / OPENED).is_file()
         self._files = threading.RLock()  # nobody writes a copy of the ratings while somebody is taken out of the copies
@@ -209,7 +215,7 @@ class Study:
         """The text that one agrees to."""
         settings, count = self.settings, self.session.per_rater
         parameters = ""
-        if settings.completion_url or settings.completion_code:
+        if settings.paid:
             parameters = " The parameters of the panel that sent you here are kept so that you are paid."
         values = {name: str(getattr(settings, name)).strip() for name in ("purpose", "retention", "age", "contact")}
         then = "; then a few pairs follow" if settings.pairs else ""

@@ -142,7 +142,7 @@ class Pages:
             raise HTTPException(403, "The study is closed.")
         if body.get("agreed") is not True or body.get("version") != self.study.version():
             raise HTTPException(409, "The text has changed since this page was opened: load it again and read it.")
-        given = body.get("source") if isinstance(body.get("source"), dict) else {}
+        given = body.get("source") if self.study.settings.paid and isinstance(body.get("source"), dict) else {}
         source = {name: _text(value) for name, value in given.items() if name in SOURCES and isinstance(value, str)}
         try:
             mine = await run_in_threadpool(self._join, self.study.rater_id(key), source)
