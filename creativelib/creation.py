@@ -27,7 +27,7 @@ from creativelib.prior_sampling import PriorSamples, sample_prior
 from creativelib.pullback import RULES as RULE_CLASSES
 from creativelib.pullback import YesNoChecker, load_checker
 from creativelib.run import CreativeRun
-from creativelib.run_files import remains
+from creativelib.run_files import TYPICALITY, remains
 from creativelib.run_folder import describe_aims, differences, find_run
 from creativelib.seeds import derive_seed
 from creativelib.sources import find_source
@@ -278,9 +278,9 @@ def _require_typicality(folder: Path, name: str, instead: str) -> None:
     Raises:
         ValueError: names the option, and says what to do ``instead`` of putting the file back.
     """
-    if not (folder / "typicality.safetensors").is_file():
+    if not (folder / TYPICALITY).is_file():
         raise ValueError(
-            f"{name}: the run in {folder} has lost its typicality.safetensors, without which it cannot be opened; put back a "
+            f"{name}: the run in {folder} has lost its {TYPICALITY}, without which it cannot be opened; put back a "
             f"copy of the file, or {instead}"
         )
 
