@@ -25,6 +25,7 @@ def register(commands) -> None:
     option("--samples", type=whole(51), default=None, help="baseline samples of a subject (default: 5000)")
     option("--plain", type=whole(20), default=None, help="plain pictures that novelty is measured against (default: 1000)")
     option("--out", type=path, default=Path("comparison"), help="folder to write to and to go on from (default: comparison)")
+    option("--force", action="store_true", help="replace what was made otherwise, or is in the way, in --out")
     option("--jobs", type=whole(1), default=1, help="processes on this machine (default: 1)")
     option("--cluster", default=None, metavar="ADDRESS", help="of a Dask scheduler, like tcp://host:8786, instead of --jobs")
     option("--model", default="pocket", help="pocket, kandinsky-2.1, kandinsky-2.2 or a folder (default: pocket)")
@@ -53,6 +54,7 @@ def compare(arguments: argparse.Namespace) -> int:
 
     from creativelib.comparison import answers, grid, plan, report
     from creativelib.methods import make_method, split_methods
+    from creativelib.run_folder import hold
 
     names = list(plan.METHODS) if arguments.methods is None else split_methods(arguments.methods)
     for name in names:
@@ -66,18 +68,21 @@ def compare(arguments: argparse.Namespace) -> int:
     sides = [(name, int(budget)) for budget in budgets for name in names]
     sides += [side for side in (plan.stated_sides(asked) if arguments.stated else []) if side not in sides]
     cells, failed = plan.grid(sides, subjects, seeds), None
-    try:
-        weights = grid.run(
-            cells, arguments.out, settings, jobs=arguments.jobs, cluster=arguments.cluster, progress=not arguments.quiet
-        )
-    except grid.CellsFailed as error:
-        if len(error.failed) == len(cells):
-            raise  # there is nothing to write
-        weights, failed = error.weights, error
-    except KeyboardInterrupt:
-        print(f"creativelib: interrupted; the finished cells are in {arguments.out}: the same command goes on", file=sys.stderr)
-        return 130
-    made = report.write(arguments.out, cells, asked, weights, settings)
+    with hold(arguments.out):
+        if not arguments.force:
+            report.require_free(arguments.out, subjects)
+        try:
+            options = {"jobs": arguments.jobs, "cluster": arguments.cluster, "force": arguments.force}
+            weights = grid.run(cells, arguments.out, settings, progress=not arguments.quiet, **options)
+        except grid.CellsFailed as error:
+            if len(error.failed) == len(cells):
+                raise  # there is nothing to write
+            weights, failed = error.weights, error
+        except KeyboardInterrupt:
+            kept = f"the finished cells are in {arguments.out}: the same command goes on"
+            print(f"creativelib: interrupted; {kept}", file=sys.stderr)
+            return 130
+        made = report.write(arguments.out, cells, asked, weights, settings)
     print(answers.summary(made.results, ("novelty", "structure", "judge", "whole")).round(2).to_string(index=False))
     if failed:
         raise failed

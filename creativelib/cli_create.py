@@ -134,7 +134,7 @@ def create_one(studio, request: Request, folder: Path, arguments: argparse.Names
     from creativelib.run_folder import hold
 
     with hold(folder):
-        run = None if arguments.force else studio.open(request, folder, resume=arguments.resume)
+        run = None if arguments.force else studio.open(request, folder, arguments.steps, resume=arguments.resume)
         if run is None:
             run = studio.make(request, folder, arguments.steps)
             persist(lambda: studio.keep(run, folder, force=arguments.force))

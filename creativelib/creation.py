@@ -23,11 +23,12 @@ from creativelib.figures import before_after
 from creativelib.finish import save_pictures
 from creativelib.generator import Generator, load_generator, positive_prompt
 from creativelib.loading import find_device
+from creativelib.memory import GIB
 from creativelib.prior_sampling import PriorSamples, sample_prior
 from creativelib.pullback import RULES as RULE_CLASSES
 from creativelib.pullback import YesNoChecker, load_checker
 from creativelib.run import CreativeRun
-from creativelib.run_files import TYPICALITY, remains
+from creativelib.run_files import remains
 from creativelib.run_folder import describe_aims, differences, find_run
 from creativelib.seeds import derive_seed
 from creativelib.sources import find_source
@@ -38,6 +39,7 @@ from creativelib.typicality import TypicalityModel
 DIMS = 50  # S2.1 of the paper
 COLUMNS = 6  # images a row of the picture
 CALIBRATION_IMAGES = 64  # plain pictures that set the checker's threshold
+CHECKER_ROOM = 5 * GIB  # that a checker of the published sizes takes, to make before it comes
 CHECK_EVERY = 25  # steps, section 5.3 of the paper
 CLUSTER_SAMPLES = 100  # of a run whose result is not wanted
 PICTURE, BASELINE, DPI = "before_after.png", "baseline", 150
@@ -107,8 +109,9 @@ class Studio:
             )
         return facts
 
-    def open(self, request: Request, folder: Path, *, resume: bool = False) -> CreativeRun | None:
-        """The run that is kept in ``folder`` if it answers ``request``, ready to go on; ``None`` where there is none.
+    def open(self, request: Request, folder: Path, steps: int, *, resume: bool = False) -> CreativeRun | None:
+        """The run that is kept in ``folder`` if it answers ``request``, ready to go on to ``steps`` steps in all, for which the
+        checker's threshold is lowered where they are more than it was begun for; ``None`` where there is none.
 
         Raises:
             As ``compare``.
@@ -127,6 +130,11 @@ class Studio:
             checker = _with_threshold(self.checker(request.checker or self._known_checker(kept)), kept["threshold"])
         _require_typicality(folder, "out", "replace that run by --force")
         run = CreativeRun.load(folder, generator=self.generator, checker=checker)
+        if run.checks and math.ceil(steps / CHECK_EVERY) > run.checks:
+            answered = replace(Request.answered_by(facts["settings"]), checker=request.checker or self._known_checker(kept))
+            prompt = positive_prompt(run.subject)
+            longer = self.calibrated(answered, self.baseline(answered, prompt, folder), prompt, steps)
+            run.ask_by(_with_threshold(longer, min(longer.threshold, kept["threshold"])))
         return run.aim(request.target) if resume and request.target is not None else run
 
     def _known_checker(self, kept: dict) -> str:
@@ -245,7 +253,10 @@ class Studio:
     def checker(self, name: str) -> YesNoChecker:
         """A checker by folder or hub id, loaded once."""
         if name not in self._checkers:
-            self._checkers[name] = load_checker(name, memory=self.generator.memory)
+            memory = self.generator.memory
+            memory.need(work=CHECKER_ROOM)
+            self._checkers[name] = load_checker(name, device=self.generator.device)
+            memory.guest_when_called(f"checker {name}", self._checkers[name].model)
         return self._checkers[name]
 
     def calibrated(self, request: Request, baseline: PriorSamples, prompt: str, steps: int) -> YesNoChecker | None:
@@ -278,9 +289,9 @@ def _require_typicality(folder: Path, name: str, instead: str) -> None:
     Raises:
         ValueError: names the option, and says what to do ``instead`` of putting the file back.
     """
-    if not (folder / TYPICALITY).is_file():
+    if not (folder / "typicality.safetensors").is_file():
         raise ValueError(
-            f"{name}: the run in {folder} has lost its {TYPICALITY}, without which it cannot be opened; put back a "
+            f"{name}: the run in {folder} has lost its typicality.safetensors, without which it cannot be opened; put back a "
             f"copy of the file, or {instead}"
         )
 

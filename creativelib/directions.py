@@ -17,7 +17,7 @@ from sklearn.covariance import OAS
 from creativelib.arguments import finite_number, whole_number
 from creativelib.generator import Generator
 from creativelib.seeds import derive_seed
-from creativelib.storage import read_tensors, require_equal, write_tensors
+from creativelib.storage import plain_json, read_tensors, require_equal, write_tensors
 from creativelib.typicality import TypicalityModel, checked_embeddings
 
 FORMS = ("repel", "literal", "bounded")
@@ -67,7 +67,8 @@ class NegativeCluster:
         provenance: where the embeddings came from, as JSON values.
 
     Raises:
-        ValueError: a shape that does not fit, a covariance that is not positive definite, unknown form, alpha not positive.
+        ValueError: a shape that does not fit, a covariance that is not positive definite, unknown form, alpha not positive, a
+            provenance that cannot be kept in a file.
     """
 
     kind = "negative cluster"
@@ -99,7 +100,7 @@ class NegativeCluster:
         self.typicality, self.space = typicality, space_fingerprint(typicality)
         self.mean, self.covariance, self._triangle = mean, covariance, triangle
         self.n, self.name, self.alpha, self.form = int(n), name, alpha, form
-        self.provenance = dict(provenance or {})
+        self.provenance = plain_json(provenance or {}, "provenance")
 
     # --- making -------------------------------------------------------------------------------------------------------
 

@@ -79,7 +79,7 @@ def find_run(studio: Studio, subject: str, folder: Path, steps: int = STEPS, *, 
     request = Request(subject=subject, seed=seed, n=n)
     with hold(folder):
         try:
-            run = studio.open(request, folder)
+            run = studio.open(request, folder, steps)
         except ValueError:
             run = None
         fresh = run is None
@@ -117,11 +117,6 @@ def exhibits(run: CreativeRun, memory: Memory, count: int = COLUMNS) -> list[Exh
             )
         )
     return found
-
-
-def counts_as_yes(run: CreativeRun) -> str:
-    """From which probability on, the mean over the pictures of a check, the run's checker accepted it; as a clause."""
-    return "not checked" if run.checker is None else f"the checker's yes counts from {run.checker.threshold:.1%} on"
 
 
 def wall(shown: Sequence[Exhibit], *, traced: bool = False, title: str = "") -> Figure:

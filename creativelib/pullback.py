@@ -16,7 +16,6 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, Idefics3Pro
 from creativelib.arguments import finite_number, whole_number
 from creativelib.generator import with_article
 from creativelib.loading import find_device, load_pretrained
-from creativelib.memory import Ledger
 from creativelib.storage import data_folder
 from creativelib.weights import weights_of
 
@@ -189,7 +188,10 @@ class YesNoChecker:
 
     Attributes:
         yes, no: ids of the tokens that either answer can begin with.
+        checks: of how many in a run the threshold is, if it was calibrated.
     """
+
+    checks: int | None = None
 
     def __init__(self, model, processor, *, threshold: float = 0.5, question: str = QUESTION, origin: dict | None = None):
         if not 0 < threshold < 1:
@@ -235,7 +237,9 @@ class YesNoChecker:
             )
         answers = torch.tensor(answers_to(self, images, subject))
         threshold = min(self.threshold, max(run_threshold(answers, share=share, group=group, checks=checks), 1e-6))
-        return YesNoChecker(self.model, self.processor, threshold=threshold, question=self.question, origin=self.origin)
+        same = YesNoChecker(self.model, self.processor, threshold=threshold, question=self.question, origin=self.origin)
+        same.checks = checks
+        return same
 
     @property
     def settings(self) -> dict:
@@ -270,13 +274,43 @@ class YesNoChecker:
         return Verdict(probability >= self.threshold, probability)
 
 
+def checked_checker(checker) -> YesNoChecker:
+    """``checker``, of any class, unless a run could not ask it.
+
+    Raises:
+        ValueError: no object with a ``check``, or a threshold that is no number.
+    """
+    if not callable(getattr(checker, "check", None)) or isinstance(checker, type):
+        raise ValueError(
+            f"checker: got {checker!r}; give one from load_checker, or an object of your own with a threshold and a "
+            "check(image, subject) that gives a pullback.Verdict"
+        )
+    finite_number("checker.threshold", getattr(checker, "threshold", None))
+    return checker
+
+
+def probability_of_yes(checker, image: Image.Image, subject: str) -> float:
+    """What a checker of any class answers about an image; NaN where it computed no number.
+
+    Raises:
+        ValueError: what it gives has no probability.
+    """
+    verdict = checker.check(image, subject)
+    try:
+        return float(verdict.probability)
+    except (AttributeError, TypeError, ValueError):
+        raise ValueError(
+            f"checker: it answered {verdict!r}; give a pullback.Verdict, whose probability is a number from 0 to 1"
+        ) from None
+
+
 def answers_to(checker, images: Sequence[Image.Image], subject: str) -> list[float]:
     """P(yes) of each of ``images``, from which a threshold is to be read.
 
     Raises:
         ValueError: the checker answers one of them with no number.
     """
-    answers = [float(checker.check(image, subject).probability) for image in images]
+    answers = [probability_of_yes(checker, image, subject) for image in images]
     if bad := sum(not math.isfinite(answer) for answer in answers):
         raise ValueError(
             f"images: the checker answers {bad} of {len(images)} plain pictures with no number; load it in another dtype, for "
@@ -292,7 +326,6 @@ def load_checker(
     threshold: float = 0.5,
     revision: str | None = None,
     dtype: torch.dtype | str | None = None,
-    memory: Ledger | None = None,
 ) -> YesNoChecker:
     """Load a checker: ``"pocket"`` (shipped), a folder, or a hub id such as ``"HuggingFaceTB/SmolVLM-256M-Instruct"``.
 
@@ -301,14 +334,11 @@ def load_checker(
         revision: the same as an argument of its own; by default ``"main"``.
         dtype: on a GPU by default the checkpoint's own (``"auto"``), as models trained in bfloat16 overflow in float16; else
             float32.
-        memory: of the generator that it shares a device with, ``generator.memory``, which names the device: the checker takes
-            turns there with the generator's other parts. A card of 12 GB does not hold them all at once.
 
     Raises:
-        ValueError: no such device here, two devices or revisions. OSError: the folder or the hub cannot give it; the message
-            says why.
+        ValueError: no such device here, two revisions. OSError: the folder or the hub cannot give it; the message says why.
     """
-    device = find_device(device) if memory is None else memory.same_device(device)
+    device = find_device(device)
     where = str(data_folder() / "pocket" / "checker") if name == "pocket" else os.path.expanduser(name)
     if not Path(where).is_dir() and "@" in where:
         where, _, pinned = where.partition("@")
@@ -330,9 +360,4 @@ def load_checker(
     folder = Path(where)
     label = name if name == "pocket" else folder.resolve().name if folder.is_dir() else str(name)
     origin = {"name": label, "weights": weights_of(where, revision, "config.json")}
-    model.requires_grad_(False)
-    if memory is None:
-        model.to(device)
-    else:
-        memory.guest_when_called(f"checker {label}", model)
-    return YesNoChecker(model, processor, threshold=threshold, origin=origin)
+    return YesNoChecker(model.to(device).requires_grad_(False), processor, threshold=threshold, origin=origin)

@@ -248,6 +248,7 @@ class CreativeRun(Search):
             "held_seed": self._held_seed,
             "default_rule": self.default_rule,
             "aims": self.aims,
+            "checks": self.checks,
         }
 
     def export_lora(self, path: str | Path, step: int | None = None) -> Path:
@@ -322,6 +323,7 @@ class CreativeRun(Search):
         self.aims = [tuple(aim) for aim in facts.get("aims", self.aims)]
         self._id, self._saved_step, self._superseded = facts.get("id", ""), self.steps, set(facts.get("superseded", []))
         self._mark = self._tried = _mark(facts)
+        self.checks = facts.get("checks")
 
     @classmethod
     def load(

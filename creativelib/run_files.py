@@ -20,8 +20,7 @@ from pathlib import Path
 from creativelib.storage import SUFFIXES, sync
 
 STATE = "run.safetensors"  # written last: where it is, there is a run
-TYPICALITY = "typicality.safetensors"
-NAMES = (STATE, "run.json", "history.jsonl", TYPICALITY, "typicality.json")
+NAMES = (STATE, "run.json", "history.jsonl", "typicality.safetensors", "typicality.json")
 PLACES = ("snapshots", "clusters")  # folders of files that are called by numbers
 ASIDE, MOVING = ".replaced", ".replaced.part"
 

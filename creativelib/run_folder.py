@@ -57,7 +57,7 @@ def hold(folder: str | Path) -> Iterator[Path]:
         lock.acquire()
     except Timeout:
         raise FolderInUse(
-            f"folder: {folder} is in use by another run; wait until that has ended, or choose another folder"
+            f"folder: {folder} is in use by another program; wait until that has ended, or choose another folder"
         ) from None
     except OSError as error:
         _leave_nothing(folder, absent)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
@@ -25,8 +25,10 @@ from creativelib.pullback import (
     Rule,
     YesNoChecker,
     anchor_threshold,
+    checked_checker,
     checked_decision,
     checked_rule,
+    probability_of_yes,
 )
 from creativelib.searchable import Searchable
 from creativelib.seeds import derive_seed
@@ -112,6 +114,8 @@ class Search:
         self.learning_rate = finite_number("learning_rate", rate, above=0, hint="1e-4 in the paper")
         self.sampling = generator.sampling(prior_steps, guidance, "prior_steps")
         self.target = None if target is None else finite_number("target", target)
+        if not isinstance(clusters, Iterable):
+            raise ValueError(f"clusters: got {clusters!r}; give a list of them, for example [cluster]")
         clusters = tuple(clusters)
         names = [cluster.name for cluster in clusters]
         if len(set(names)) < len(names):
@@ -120,7 +124,8 @@ class Search:
             cluster.require_space(typicality)
         self.generator, self.subject, self.space, self.typicality = generator, subject, space, typicality
         require_one_subject(generator, subject, space, typicality, self.sampling)
-        self.clusters, self.checker = clusters, checker
+        self.clusters, self.checker = clusters, None if checker is None else checked_checker(checker)
+        self.checks = getattr(checker, "checks", None)  # of how many in a run its threshold is
         self.text_embedding = generator.text_embedding(positive_prompt(subject))  # (1, d), what the anchor compares with
         self.default_rule = rule is None  # the command line tells apart what was chosen
         self.rule = self._default_rule() if rule is None else checked_rule(rule)
@@ -293,6 +298,14 @@ class Search:
             self.stopped = ""
         return self
 
+    def ask_by(self, checker: YesNoChecker) -> "Search":
+        """Go on with a more lenient checker, as a longer run needs: where it accepts what ended the run, that goes on."""
+        self.checker, self.checks = checked_checker(checker), getattr(checker, "checks", None)
+        if self.stopped == "checker" and self.history[-1]["check"] >= checker.threshold:
+            self.stopped = ""
+            self._accept()
+        return self
+
     def keep_snapshot(self) -> None:
         """Keep the current parameters under the number of steps done."""
         self.snapshots.keep(self.steps, self.space.state_dict())
@@ -305,9 +318,9 @@ class Search:
         except NotFinite:
             self.history[-1]["check"], self.stopped = math.nan, "not finite"
             return math.nan
-        probability = sum(float(self.checker.check(image, self.subject).probability) for image in images) / len(images)
+        probability = sum(probability_of_yes(self.checker, image, self.subject) for image in images) / len(images)
         self.history[-1]["check"] = probability
-        if probability >= self.checker.threshold:
+        if self.checker.threshold <= probability < math.inf:
             self._accept()
         elif self.stopped != "not finite":
             self.stopped = "checker" if math.isfinite(probability) else "no answer"

@@ -52,8 +52,18 @@ class Postgres:
     def stop(self) -> None:
         self._call("pg_ctl", "-D", self.data, "-m", "immediate", "stop")
 
-    def url(self, database: str) -> str:
-        return f"postgresql+psycopg://study@127.0.0.1:{self.port}/{database}"
+    def url(self, database: str, user: str = "study") -> str:
+        return f"postgresql+psycopg://{user}@127.0.0.1:{self.port}/{database}"
+
+    def create(self, connections: int | None = None) -> str:
+        """The URL of a new, empty database; of an owner of its own who may open so many ``connections``, if that is given."""
+        name = f"study_{uuid.uuid4().hex}"
+        engine = sa.create_engine(self.url("postgres"), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+        with engine.connect() as connection:
+            if connections is not None:
+                connection.exec_driver_sql(f"CREATE ROLE {name} LOGIN CONNECTION LIMIT {connections}")
+            connection.exec_driver_sql(f"CREATE DATABASE {name} OWNER {'study' if connections is None else name}")
+        return self.url(name, "study" if connections is None else name)
 
 
 @pytest.fixture(scope="session")
@@ -73,8 +83,4 @@ def postgres_server():
 @pytest.fixture
 def postgres(postgres_server):
     """The URL of an empty database."""
-    name = f"study_{uuid.uuid4().hex}"
-    engine = sa.create_engine(postgres_server.url("postgres"), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-    with engine.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
-    return postgres_server.url(name)
+    return postgres_server.create()

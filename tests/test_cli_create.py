@@ -17,9 +17,9 @@ from PIL import Image
 from creativelib import cli, cli_create, cli_request, creation, pullback, spaces
 from creativelib.generator import positive_prompt
 from creativelib.prior_sampling import PriorSamples, noise_sources, sample_embeddings
-from creativelib.pullback import YesNoChecker
+from creativelib.pullback import Verdict, YesNoChecker
 from creativelib.run import CreativeRun
-from creativelib.run_folder import hold
+from creativelib.run_folder import find_run, hold
 from creativelib.typicality import TypicalityModel
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -168,7 +168,7 @@ def test_the_checker_is_calibrated_on_enough_pictures_and_keeps_its_threshold(ar
     def calibrated(checker, images, subject, **options):
         asked.update(options, images=len(images), subject=subject)
         same = copy.copy(checker)
-        same.threshold = 1e-6
+        same.threshold, same.checks = 1e-6, options["checks"]
         return same
 
     monkeypatch.setattr(YesNoChecker, "calibrated", calibrated)
@@ -178,6 +178,32 @@ def test_the_checker_is_calibrated_on_enough_pictures_and_keeps_its_threshold(ar
     monkeypatch.setattr(YesNoChecker, "calibrated", None)  # a run keeps its threshold
     arguments[arguments.index("--steps") + 1] = "5"
     assert cli.main([*arguments, "vehicle", "--checker", str(checker_folder)]) == 0 and len(surprises(out)) == 5
+
+
+def test_a_run_that_is_made_longer_is_the_longer_run(arguments, out, tmp_path, checker_folder, monkeypatch):
+    """For more checks the threshold is lower, so that an unchanged model passes them; what the former ended then goes on."""
+    monkeypatch.setattr(creation, "CHECK_EVERY", 3)
+
+    def calibrated(checker, images, subject, *, checks):
+        same = copy.copy(checker)
+        same.threshold, same.checks = 1 - 0.3 * checks, checks
+        return same
+
+    monkeypatch.setattr(YesNoChecker, "calibrated", calibrated)
+    monkeypatch.setattr(YesNoChecker, "check", lambda checker, image, subject: Verdict(0.6 >= checker.threshold, 0.6))
+    words = [*arguments, "vehicle", "--checker", str(checker_folder)]
+    assert cli.main(words) == 0
+    found = find_run(out)
+    assert (found["stopped"], found["steps"], found["checks"]) == ("checker", 3, 1)
+    words[words.index("--steps") + 1] = "4"
+    assert cli.main(words) == 0
+    whole = tmp_path / "whole"
+    assert cli.main([*words, "--out", str(whole)]) == 0
+    one, other = ({**find_run(folder), "id": "", "mark": "", "superseded": []} for folder in (out, whole))
+    assert one == other and one["stopped"] == "" and surprises(out) == surprises(whole)
+    monkeypatch.setattr(YesNoChecker, "calibrated", None)  # enough for fewer checks
+    words[words.index("--steps") + 1] = "3"
+    assert cli.main(words) == 0
 
 
 # --- mistakes ---------------------------------------------------------------------------------------------------------
@@ -271,4 +297,4 @@ def test_a_request_that_is_complete_says_everything(vehicle_run, miniature_folde
     unsaid = {field.name for field in fields(request) if getattr(request, field.name) is None}
     assert unsaid == {"target", "adjective", "rule_number", "alpha", "form"} and json.dumps(saved.said())
     with hold(vehicle_run):
-        assert studio.open(cli_request.Request(subject="vehicle", n=80), vehicle_run).steps == 2
+        assert studio.open(cli_request.Request(subject="vehicle", n=80), vehicle_run, 2).steps == 2

@@ -161,7 +161,7 @@ def test_a_folder_in_use_is_refused(arguments, out, capsys):
     try:
         assert process.stdout.readline() == "held\n"
         assert cli.main([*arguments, "vehicle"]) == 2
-        assert "is in use by another run" in capsys.readouterr().err and not (out / "run.json").exists()
+        assert "is in use by another program" in capsys.readouterr().err and not (out / "run.json").exists()
     finally:
         process.communicate("\n")
 

@@ -1,6 +1,7 @@
 """Negative clusters: Gaussian and shrinkage equal independent ones, each form pushes the way it says, spaces are kept."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -146,7 +147,8 @@ def test_bad_rows_are_named(rows, message):
     ("options", "message"),
     [({"alpha": bad}, "alpha: got .*; give a positive number") for bad in (0, -1.0, math.nan, math.inf, True, "1")]
     + [({"form": "attract"}, "form: got 'attract'; choose one of 'repel', 'literal', 'bounded'")]
-    + [({"name": bad}, "name: got .*; give a word") for bad in ("", "  ", None)],
+    + [({"name": bad}, "name: got .*; give a word") for bad in ("", "  ", None)]
+    + [({"provenance": {"images": [Path("a.png")]}}, r"provenance.images\[0\]: got .*, which cannot be kept in a file")],
 )
 def test_bad_options_are_named(options, message):
     with pytest.raises(ValueError, match=f"^{message}"):

@@ -75,6 +75,30 @@ MUTATIONS = {
         "device=mask.device)",
         "test_prior_sampling.py",
     ),
+    "another run is replaced without a word": (
+        "run_folder.py",
+        "found = find_run(folder)\n",
+        "found = None\n",
+        "test_run_folder.py::test_a_run_of_other_settings_is_neither_replaced_nor_mixed",
+    ),
+    "what follows the last dot of a name is taken off": (
+        "storage.py",
+        "path.stem if path.suffix in SUFFIXES else path.name",
+        "path.stem",
+        "test_storage.py::test_a_dot_in_a_name_belongs_to_the_name",
+    ),
+    "a file that a full disk did not take counts as written": (
+        "snapshots.py",
+        "            write_tensors(",
+        "            self._files.add(step)\n            write_tensors(",
+        "test_run_folder.py::test_a_full_disk_loses_nothing",
+    ),
+    "a file gets its name before it is on the disk": (
+        "storage.py",
+        "sync(temporary)\n",
+        "pass\n",
+        "test_storage.py::test_the_disk_has_the_file_before_it_gets_its_name_and_the_folder_after",
+    ),
     "a second press rates the next picture": (
         "study/session.py",
         "if stimulus is not None and stimulus != current.id:",

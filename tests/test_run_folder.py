@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -79,7 +80,7 @@ def test_a_second_process_is_refused(make, tmp_path):
         assert other.stdout.readline() == "held\n"
         run = make()
         for attempt in (lambda: run.run(2, progress=False, folder=tmp_path), lambda: run.save(tmp_path)):
-            with pytest.raises(FolderInUse, match=f"^folder: {tmp_path} is in use by another run"):
+            with pytest.raises(FolderInUse, match=f"^folder: {tmp_path} is in use by another program"):
                 attempt()
         assert run.steps == 0
         other.communicate("\n")
@@ -115,6 +116,11 @@ class Mine:
         return creative + self.weight * anchor, "mine", False
 
 
+class Unsure(Checker):
+    def __init__(self, threshold):
+        self.threshold = threshold
+
+
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
@@ -130,11 +136,30 @@ class Mine:
         ({"guidance": float("nan")}, "^guidance: got nan; give a finite number"),
         ({"target": float("inf")}, "^target: got inf"),
         ({"prior_steps": 1}, "^prior_steps: got 1"),
+        ({"checker": lambda image, subject: True}, "^checker: got <function .*; give one from load_checker"),
+        ({"checker": Checker}, "^checker: got <class"),
+        ({"checker": Unsure(None)}, r"^checker.threshold: got None; give a finite number"),
+        ({"checker": Unsure(float("nan"))}, r"^checker.threshold: got nan; give a finite number"),
+        ({"clusters": 3}, r"^clusters: got 3; give a list of them"),
     ],
 )
 def test_what_cannot_be_kept_is_refused_before_the_search(make, bad, message):
     with pytest.raises(ValueError, match=message):
         make(**bad)
+
+
+@pytest.mark.parametrize("verdict", [True, None, SimpleNamespace(probability=None), SimpleNamespace(probability="yes")])
+def test_an_answer_that_is_none_is_told_and_the_steps_are_kept(make, tmp_path, verdict):
+    checker = Checker(0.9)
+    checker.check = lambda image, subject: verdict
+    with pytest.raises(ValueError, match="^checker: it answered .*; give a pullback.Verdict, whose probability is a number"):
+        make(checker=checker, check_every=2).run(6, progress=False, folder=tmp_path)
+    assert make(checker=checker, check_every=2).resume(tmp_path).steps == 2
+
+
+def test_an_infinite_probability_is_no_yes(make):
+    run = make(checker=Checker(0.9, float("inf")), check_every=2).run(6, progress=False)
+    assert (run.stopped, run.steps, run.result_step) == ("no answer", 4, 2)
 
 
 def test_a_checker_without_an_answer_is_an_outcome_of_its_own(make, tmp_path):
@@ -197,7 +222,8 @@ def test_a_full_disk_loses_nothing(make, disk, tmp_path):
     assert find_run(tmp_path)["steps"] == 0  # the state from before, whole
     disk.full = False
     run.save()
-    assert alike(CreativeRun.load(tmp_path, generator=run.generator), straight)
+    again = CreativeRun.load(tmp_path, generator=run.generator)
+    assert alike(again, straight) and list(again.snapshots) == [0, 2, 4, 6, 8]
     del run.iterate
     assert alike(run.run(10, progress=False, folder=tmp_path), make().run(10, progress=False))
 

@@ -92,6 +92,17 @@ def test_who_withdraws_while_a_file_is_made_is_not_in_it(person, app, study, mon
     assert not [path for path in files if code.encode() in path.read_bytes()]
 
 
+def test_a_report_replaces_nothing_but_a_report(person, app, study, tmp_path, capsys):  # noqa: F811
+    person.finish()
+    study.change(open=False)
+    mine = tmp_path / "results.html"
+    mine.write_text("<title>Rated by hand</title>")
+    assert main(["study", "report", str(study.folder), "--out", str(mine)]) == 2
+    assert f"out: {mine} is there already, and is no report" in capsys.readouterr().err and "by hand" in mine.read_text()
+    mine.unlink()
+    assert [main(["study", "report", str(study.folder), "--out", str(mine)]) for _ in range(2)] == [0, 0]
+
+
 def test_two_who_withdraw_at_once_are_both_gone(app, study):  # noqa: F811
     people = [Person(app, study) for _ in range(4)]
     codes = [one.finish()["code"] for one in people]

@@ -4,10 +4,8 @@ Kernels are threads here: what the database sees of one is its engine.
 """
 
 import threading
-import uuid
 
 import pytest
-import sqlalchemy as sa
 from studies import stimuli
 
 from creativelib.study.session import RatingSession
@@ -20,12 +18,7 @@ PATIENCE = 120  # seconds
 @pytest.fixture
 def crowded(postgres_server):
     """The URL of a database whose owner may have ten connections fewer than there are kernels."""
-    name = f"class_{uuid.uuid4().hex}"
-    engine = sa.create_engine(postgres_server.url("postgres"), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-    with engine.connect() as connection:
-        connection.exec_driver_sql(f"CREATE ROLE {name} LOGIN CONNECTION LIMIT {KERNELS - 10}")
-        connection.exec_driver_sql(f"CREATE DATABASE {name} OWNER {name}")
-    return postgres_server.url(name).replace("study@", f"{name}@")
+    return postgres_server.create(connections=KERNELS - 10)
 
 
 def test_forty_kernels_at_once_are_all_served_and_lose_nothing(crowded):

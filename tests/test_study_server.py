@@ -3,6 +3,7 @@
 import json
 import re
 import sqlite3
+import subprocess
 from contextlib import closing
 from pathlib import Path
 
@@ -43,6 +44,14 @@ def test_the_page_and_its_answers_say_nothing_of_a_picture(person, study):
     one = study.session.store.order(study.store.sessions()["session"][0])[0]
     answer = person.web.get(f"/picture/{one}.png")
     assert answer.headers["content-type"] == "image/png" and b"tEXt" not in answer.content
+
+
+def test_git_takes_nothing_of_a_study(tmp_path):
+    """A class's ratings and the teacher's key lie where the command was given, as often as not in a clone of this project."""
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    make_study(tmp_path / "aliens")
+    status = subprocess.run(["git", "-C", tmp_path, "status", "--porcelain"], check=True, capture_output=True, text=True)
+    assert status.stdout == "" and (tmp_path / "aliens" / "keys.json").is_file()
 
 
 def test_the_same_browser_is_the_same_person_however_often_it_joins(person, study):
@@ -154,14 +163,6 @@ def test_parameters_of_a_panel_provider_come_back(app, tmp_path):
     assert study.store.source(study.store.known(state["code"])) == {"PROLIFIC_PID": "5f/&x"}
     assert "parameters of the panel" in study.consent()
     study.close()
-
-
-def test_parameters_are_not_kept_where_the_consent_page_does_not_say_so(app, study):
-    """Somebody pastes a panel's link into a study of a class."""
-    person = Person(app, study)
-    person.join(source={"PROLIFIC_PID": "5f2a"})
-    assert "parameters" not in study.consent()
-    assert study.store.source(study.store.known(person.finish()["code"])) == {}
 
 
 def test_every_fourth_is_asked_the_other_question(tmp_path):

@@ -3,7 +3,7 @@
 import errno
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from creativelib.comparison.work import OtherWeights, compute, identity, machine
 from creativelib.machine import first_line, machine_failed, memory_is_full
 from creativelib.methods import make_method
 from creativelib.methods.rates import RATES
+from creativelib.run_folder import differences
 from creativelib.storage import plain_json, read_facts, read_tensors, write_tensors
 
 FORMAT = 1  # of the files; another one is made anew
@@ -63,12 +64,34 @@ def is_finished(path: Path, wanted: dict) -> bool:
     return all(facts.get(key) == value for key, value in wanted.items())
 
 
+def require_same(tasks: Sequence[tuple[Path, dict, tuple[Callable, ...]]], out: Path) -> None:
+    """Refuse a folder in which files of the tasks were made otherwise: hours may be in them. Damaged ones are no loss.
+
+    Raises:
+        FileExistsError: says how many, in what the first differs, and what to do.
+    """
+    others = []
+    for path, wanted, _ in tasks:
+        with suppress(OSError, ValueError):
+            facts = read_facts(path)
+            others += [differing] if (differing := differences({key: facts.get(key) for key in wanted}, wanted)) else []
+    if others:
+        raise FileExistsError(
+            f"out: {out} holds another comparison: {len(others)} of its files were made with other settings "
+            f"({'; '.join(others[0])}); choose another folder with --out, or make them anew by --force"
+        )
+
+
 def subject_path(out: Path, subject: str) -> Path:
     return Path(out) / "subjects" / f"{Cell('', subject, 0, 0).file}.safetensors"
 
 
+def cells_folder(out: str | Path) -> Path:
+    return Path(out) / "cells"
+
+
 def cell_path(out: Path, cell: Cell) -> Path:
-    return Path(out) / "cells" / f"{cell.file}.safetensors"
+    return cells_folder(out) / f"{cell.file}.safetensors"
 
 
 @contextmanager
@@ -106,6 +129,7 @@ def run(
     jobs: int = 1,
     cluster: str | None = None,
     progress: bool = True,
+    force: bool = False,
 ) -> dict[str, str]:
     """Compute what is missing of the cells in the folder ``out``; returns the weights that it was made with.
 
@@ -115,8 +139,10 @@ def run(
     Args:
         jobs: processes; -1 for as many as there are cores. cluster: address of a Dask scheduler instead.
         progress: a bar that counts cells and tells what is left.
+        force: make anew what was made with other settings, weights, options or rates.
 
     Raises:
+        FileExistsError: ``out`` holds some of the cells made otherwise, and not ``force``.
         ValueError: an unknown method or subject, a budget too small for one result; or, after all the others were computed,
             cells that could not be (``CellsFailed``).
         OSError: the folder cannot be written, the cluster is not there, a memory or disk is full, a card failed, or a worker
@@ -130,18 +156,18 @@ def run(
         raise ValueError(f"subject: got {unknown[0]!r}, which the judge does not know; it knows {', '.join(judge.classes)}")
     require_affordable(cells, generator, settings)
     weights = identity(settings)
+    heads = {subject: header("comparison subject", settings, weights, subject=subject) for subject in subjects}
+    begun = [(subject_path(out, one), head, (prepare, settings, one, weights)) for one, head in heads.items()]
+    heads = {cell: cell_header(cell, settings, weights) for cell in cells}
+    if not force:
+        require_same([*begun, *((cell_path(out, cell), head, ()) for cell, head in heads.items())], out)
     with backend(jobs, cluster):
-        wanted = {subject: header("comparison subject", settings, weights, subject=subject) for subject in subjects}
-        _stage(
-            "subjects",
-            [(subject_path(out, one), wanted[one], (prepare, settings, one, weights)) for one in subjects],
-            progress,
-        )
+        _stage("subjects", begun, progress)
         prepared = {subject: _light(read_tensors(subject_path(out, subject))) for subject in subjects}
-        tasks = []
-        for cell in cells:
-            head = cell_header(cell, settings, weights)
-            tasks.append((cell_path(out, cell), head, (compute, settings, cell, prepared[cell.subject], weights)))
+        tasks = [
+            (cell_path(out, cell), head, (compute, settings, cell, prepared[cell.subject], weights))
+            for cell, head in heads.items()
+        ]
         failed = _stage("cells", tasks, progress, function=_tried)
     if failed:
         named = {cell_path(out, cell): cell for cell in cells}

@@ -9,14 +9,14 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from creativelib.comparison import answers, grid, plan, table, training
+from creativelib.comparison import answers, grid, plan, table
 from creativelib.methods import make_method
 from creativelib.methods.rates import RATES
 from creativelib.storage import data_folder, replace
 
 SHEET, QUALITY = 72, 60  # pixels of a picture on a sheet; of its WebP, half as large as a JPEG that looks alike
-MADE_WITH, NEAREST = "made_with.json", "nearest.csv.gz"
-GZIP = {"method": "gzip", "compresslevel": 9, "mtime": 1}  # the same bytes whenever it is written
+MADE_WITH = "made_with.json"
+TABLES = ("results.csv", "summary.csv", "answers.csv", "variety.csv")
 
 
 def sheet_name(subject: str) -> str:
@@ -38,9 +38,9 @@ def write(
     weights: dict[str, str],
     settings: plan.Settings,
 ) -> "Comparison":
-    """Measure what is finished of ``cells``, and write ``results.csv``, ``summary.csv``, ``answers.csv``, ``variety.csv``,
-    ``nearest.csv.gz``, a sheet for each subject and ``made_with.json``, into the folder that they are in. Each file is replaced
-    as a whole, the last one last.
+    """Measure what is finished of ``cells``, and write ``results.csv``, ``summary.csv``, ``answers.csv``, ``variety.csv``, a
+    sheet for each subject and ``made_with.json``, into the folder that they are in. Each file is replaced as a whole, the last
+    one last.
 
     Raises:
         ValueError: no cell is finished. OSError: a file cannot be written; names it.
@@ -49,9 +49,7 @@ def write(
     frame = table.table(cells, out, settings, weights)
     if frame.empty:
         raise ValueError(f"out: no cell of this comparison is finished in {out}")
-    pictures = training.nearest(cells, out, settings, weights)
-    frame = training.explored(frame, pictures)
-    measures = [name for name in (*plan.MEASURES, *plan.EXPLORED) if name in frame]
+    measures = [name for name in plan.MEASURES if name in frame]
     tables = {
         "results.csv": frame.round(5),
         "summary.csv": answers.summary(frame, measures).round(4),
@@ -60,7 +58,6 @@ def write(
     }
     for name, rows in tables.items():
         replace(out / name, partial(rows.to_csv, index=False))
-    replace(out / NEAREST, partial(pictures.round(3).to_csv, index=False, compression=GZIP))
     for subject in dict.fromkeys(cell.subject for cell in cells):
         own = [cell for cell in cells if cell.subject == subject]
         page = table.sheet(own, out, settings, weights, results=settings.results, side=SHEET)
@@ -69,6 +66,20 @@ def write(
     facts["plan"] = [asdict(cell) for cell in cells]
     replace(out / MADE_WITH, lambda file: file.write_text(json.dumps(facts) + "\n", encoding="utf-8"))
     return Comparison(out)
+
+
+def require_free(out: str | Path, subjects: Iterable[str]) -> None:
+    """Refuse a folder without a comparison that holds files which ``write`` would replace.
+
+    Raises:
+        FileExistsError: names them.
+    """
+    names = [name for name in (*TABLES, *map(sheet_name, subjects)) if (Path(out) / name).exists()]
+    if names and not grid.cells_folder(out).is_dir() and not (Path(out) / MADE_WITH).is_file():
+        raise FileExistsError(
+            f"out: {out} holds files that would be overwritten ({', '.join(names)}), but no comparison: the rest of one, or "
+            "files of your own; choose another folder with --out, or replace them by --force"
+        )
 
 
 class Comparison:
@@ -115,11 +126,6 @@ class Comparison:
     def variety(self) -> pd.DataFrame:
         """One row a method, budget and subject: see ``table.variety``."""
         return pd.read_csv(self.folder / "variety.csv")
-
-    @cached_property
-    def nearest(self) -> pd.DataFrame:
-        """One row a picture, with the training picture most like it: see ``training.nearest``."""
-        return pd.read_csv(self.folder / NEAREST)
 
     @property
     def sides(self) -> list[tuple[str, int]]:
@@ -180,7 +186,8 @@ def shipped_or_small(
 
     Args:
         weights: of generator and checker, see ``work.weights_of``. sides, subjects, seeds, settings: of the small one.
-        out: its folder; what is finished there is not made again. shipped: the other one's; by default ``data/comparison``.
+        out: its folder; what is finished there is not made again, what was made otherwise is replaced.
+        shipped: the other one's; by default ``data/comparison``.
 
     Raises:
         ValueError: no cell of the small one could be computed (``grid.CellsFailed``). OSError: as ``grid.run``.
@@ -197,7 +204,7 @@ def shipped_or_small(
     cells = plan.grid(sides, subjects, seeds)
     rows = f"{len(subjects)} subjects, {len(seeds)} seeds, {settings.results} pictures a cell"
     try:
-        made = grid.run(cells, out, settings, progress=False)
+        made = grid.run(cells, out, settings, progress=False, force=True)
     except grid.CellsFailed as error:
         if len(error.failed) == len(cells):
             raise

@@ -79,8 +79,7 @@ def _new(arguments: argparse.Namespace) -> int:
     settings = Settings(**{name: getattr(arguments, name) for name in names}, **texts)
     stimuli = load_stimuli(arguments.stimuli) if arguments.stimuli else _made(arguments)
     study = Study.new(arguments.folder, stimuli, settings)
-    print(f"{study.folder}: {len(study.stimuli)} pictures, {study.session.per_rater} for each person")
-    print(f"What is fixed beforehand stands in study.json, SHA-256 {study.digest()}: publish it before anybody rates. Next:")
+    print(f"{study.folder}: {len(study.stimuli)} pictures, {study.session.per_rater} for each person. Next:")
     print(f"  creativelib study serve {study.folder}")
     study.close()
     return 0
@@ -151,19 +150,22 @@ def _export(arguments: argparse.Namespace) -> int:
     study = _opened(arguments)
     _require_people(study)
     out = arguments.out or _free(study.folder / "exports", "export", "")
-    print(_without_late_withdrawals(study, lambda: write(study.store, study.settings, out, study.fixed())))
+    print(_without_late_withdrawals(study, lambda: write(study.store, study.settings, out)))
     study.close()
     return 0
 
 
 def _report(arguments: argparse.Namespace) -> int:
     from creativelib.study.report import report
+    from creativelib.study.server.erasing import is_report
 
     study = _opened(arguments)
     if study.settings.open:
         raise ValueError("folder: this study is open; close it on the teacher's page first, so that no result ends it")
     _require_people(study)
     out = arguments.out or study.folder / "report.html"
+    if out.exists() and not is_report(out):
+        raise FileExistsError(f"out: {out} is there already, and is no report of a study; choose another name")
 
     def make() -> Path:
         out.write_text(report(study), encoding="utf-8")

@@ -40,6 +40,11 @@ def erase(folder: Path, store: Store, words: Sequence[str]) -> list[Path]:
     return sorted(left | {path for path in files if words and any(word.encode() in _unpacked(path) for word in words)})
 
 
+def is_report(path: Path) -> bool:
+    """Whether a file is a report of a study, of which another can be made, and no file of somebody's own."""
+    return path.is_file() and REPORT in _content(path)[:1000]
+
+
 def _take_out(path: Path, gone: list) -> None:
     """Take who withdrew out of one file, or remove it. Raises OSError where that cannot be done now."""
     beginning = _content(path)[:1000] if path.is_file() else b""
