@@ -20,6 +20,7 @@ import torch
 from creativelib.full_size import FAMILIES, FullSize, checker_model, configuration
 from creativelib.generator import positive_prompt
 from creativelib.loading import find_device
+from creativelib.memory import GIB
 from creativelib.prior_sampling import noise_sources, sample_prior
 from creativelib.pullback import CHECK_IMAGES, SumRule
 from creativelib.run import CreativeRun
@@ -29,6 +30,7 @@ from creativelib.typicality import TypicalityModel
 
 RESULTS = Path(__file__).parent / "results"
 SAMPLES, BATCH, PICTURES, DECODER_STEPS = 5000, 500, 16, 50  # what the paper, or a figure, needs
+DIFFUSERS_WORK_PER_SAMPLE = 0.0156 * GIB  # of its prior in float32: 7.8 GiB for a batch, which no card of 12 GB has left
 SPACES = ("lora", "subject-token", "adjective-token", "lora+subject-token")
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 PROMPT = positive_prompt("vehicle")
@@ -83,15 +85,18 @@ class Stopwatch:
 
 
 def time_prior(watch: Stopwatch, generator: FullSize, count: int, extrapolated: bool) -> None:
-    """Samples of the prior, ours and diffusers', in equal batches: ``count`` of them.
+    """Samples of the prior, ours and diffusers', ``count`` of them; in equal batches if the memory is enough for diffusers'.
 
     Or what ``SAMPLES`` take, from the times of one and of ``count``: what a batch costs beside its samples (the text is read
     once) must not be multiplied with them.
     """
 
+    _ = generator.prior_pipeline  # all of it is on the device, before what is left is counted
+    at_once = max(1, int(min(BATCH, (generator.memory.limit - generator.memory.bytes()) / DIFFUSERS_WORK_PER_SAMPLE)))
+
     def theirs(count: int) -> None:
-        for start in range(0, count, BATCH):
-            sources = noise_sources(range(start, min(start + BATCH, count)))
+        for start in range(0, count, at_once):
+            sources = noise_sources(range(start, min(start + at_once, count)))
             generator.prior_pipeline(
                 PROMPT, num_images_per_prompt=len(sources), num_inference_steps=5, guidance_scale=4.0, generator=sources
             )

@@ -23,12 +23,11 @@ from creativelib.figures import before_after
 from creativelib.finish import save_pictures
 from creativelib.generator import Generator, load_generator, positive_prompt
 from creativelib.loading import find_device
-from creativelib.memory import GIB
 from creativelib.prior_sampling import PriorSamples, sample_prior
 from creativelib.pullback import RULES as RULE_CLASSES
 from creativelib.pullback import YesNoChecker, load_checker
 from creativelib.run import CreativeRun
-from creativelib.run_files import remains
+from creativelib.run_files import TYPICALITY, remains
 from creativelib.run_folder import describe_aims, differences, find_run
 from creativelib.seeds import derive_seed
 from creativelib.sources import find_source
@@ -39,7 +38,6 @@ from creativelib.typicality import TypicalityModel
 DIMS = 50  # S2.1 of the paper
 COLUMNS = 6  # images a row of the picture
 CALIBRATION_IMAGES = 64  # plain pictures that set the checker's threshold
-CHECKER_ROOM = 5 * GIB  # that a checker of the published sizes takes, to make before it comes
 CHECK_EVERY = 25  # steps, section 5.3 of the paper
 CLUSTER_SAMPLES = 100  # of a run whose result is not wanted
 PICTURE, BASELINE, DPI = "before_after.png", "baseline", 150
@@ -253,10 +251,7 @@ class Studio:
     def checker(self, name: str) -> YesNoChecker:
         """A checker by folder or hub id, loaded once."""
         if name not in self._checkers:
-            memory = self.generator.memory
-            memory.need(work=CHECKER_ROOM)
-            self._checkers[name] = load_checker(name, device=self.generator.device)
-            memory.guest_when_called(f"checker {name}", self._checkers[name].model)
+            self._checkers[name] = load_checker(name, memory=self.generator.memory)
         return self._checkers[name]
 
     def calibrated(self, request: Request, baseline: PriorSamples, prompt: str, steps: int) -> YesNoChecker | None:
@@ -289,9 +284,9 @@ def _require_typicality(folder: Path, name: str, instead: str) -> None:
     Raises:
         ValueError: names the option, and says what to do ``instead`` of putting the file back.
     """
-    if not (folder / "typicality.safetensors").is_file():
+    if not (folder / TYPICALITY).is_file():
         raise ValueError(
-            f"{name}: the run in {folder} has lost its typicality.safetensors, without which it cannot be opened; put back a "
+            f"{name}: the run in {folder} has lost its {TYPICALITY}, without which it cannot be opened; put back a "
             f"copy of the file, or {instead}"
         )
 

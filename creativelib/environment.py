@@ -16,7 +16,7 @@ from creativelib.quick import SWITCH, is_quick
 OLDEST_PYTHON = (3, 11)
 FREE_MEMORY = 2.0  # GiB: the shipped model, its decoder and a run, with room to spare
 FREE_DISK = 1.0  # GiB: figures, pages and saved runs
-PUBLISHED_MODEL_MEMORY = 12.0  # GiB of GPU memory that the published checkpoints want
+PUBLISHED_MODEL_MEMORY = 12.0  # GB of GPU memory that the published checkpoints want; a card of 12 GB has 11.6 to 11.9 GiB
 ROOT = Path(__file__).resolve().parents[1]
 REINSTALL = "run `make setup` in the project's folder (or `pip install -e '.[notebooks]'` in your own environment)"
 
@@ -122,7 +122,7 @@ def check_packages(requirements: Iterable[str] | None) -> list[Finding]:
 
 
 def check_torch(version: str, cuda_build: bool, cuda_works: bool, nvidia: bool, gpu_memory: float | None) -> list[Finding]:
-    """``nvidia``: the driver's nvidia-smi is there; ``gpu_memory`` in GiB, ``None`` without a working GPU."""
+    """``nvidia``: the driver's nvidia-smi is there; ``gpu_memory`` in GB, ``None`` without a working GPU."""
     if cuda_build and not cuda_works and nvidia:
         what = f"PyTorch {version} is built for CUDA and there is an NVIDIA driver, but no GPU answers"
         return [Finding("warning", what, "update the driver, and see that CUDA_VISIBLE_DEVICES does not hide the GPU")]
@@ -133,7 +133,7 @@ def check_torch(version: str, cuda_build: bool, cuda_works: bool, nvidia: bool, 
         what = f"there is an NVIDIA GPU, but PyTorch {version} is built for the CPU only"
         return [Finding("warning", what, "run `make setup TORCH=cuda`")]
     if gpu_memory is not None and gpu_memory < PUBLISHED_MODEL_MEMORY:
-        what = f"the GPU has {gpu_memory:.0f} GiB; kandinsky-2.1 and 2.2 want {PUBLISHED_MODEL_MEMORY:.0f}"
+        what = f"the GPU has {gpu_memory:.1f} GB; kandinsky-2.1 and 2.2 want {PUBLISHED_MODEL_MEMORY:.0f}"
         return [Finding("warning", what, "use the shipped model, load_generator('pocket'), or a larger GPU")]
     return []
 
@@ -211,7 +211,7 @@ def _check_installed_torch() -> list[Finding]:
     except (ImportError, OSError) as error:
         return [_broken_torch(error)]
     works = torch.cuda.is_available()
-    gpu_memory = torch.cuda.get_device_properties(0).total_memory / 2**30 if works else None
+    gpu_memory = torch.cuda.get_device_properties(0).total_memory / 1e9 if works else None
     nvidia = shutil.which("nvidia-smi") is not None
     return check_torch(torch.__version__, torch.version.cuda is not None, works, nvidia, gpu_memory)
 

@@ -119,6 +119,11 @@ def exhibits(run: CreativeRun, memory: Memory, count: int = COLUMNS) -> list[Exh
     return found
 
 
+def counts_as_yes(run: CreativeRun) -> str:
+    """From which probability on, the mean over the pictures of a check, the run's checker accepted it; as a clause."""
+    return "not checked" if run.checker is None else f"the checker's yes counts from {run.checker.threshold:.1%} on"
+
+
 def wall(shown: Sequence[Exhibit], *, traced: bool = False, title: str = "") -> Figure:
     """Two rows for each subject, the default above the result of the same noise, with the notes below the latter."""
     rows, notes = {}, {}

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from creativelib import finish
 from creativelib.arguments import MOST_SEED, any_words, finite_number, seed_number, whole_number
 from creativelib.loading import broken_file, fast_precision, find_device, first_cause
-from creativelib.memory import Ledger, decoder_work, in_batches, memory_limit
+from creativelib.memory import PRIOR_WORK_PER_SAMPLE, Ledger, decoder_work, in_batches, memory_limit
 from creativelib.pipelines import DECODER_PARTS, PRIOR_PARTS, load_pipeline, repair_pooling
 from creativelib.prior_sampling import noise_sources, sample_embeddings, whole_prior_steps
 from creativelib.sources import PUBLISHED, Source, find_source
@@ -215,6 +215,8 @@ class Generator(TextReader):
         guidance: float | None = None,
     ) -> torch.Tensor:
         """Image embeddings (N, d), float32, one a random source, differentiable: see ``sample_embeddings``."""
+        if not torch.is_grad_enabled():  # else an encoder could be sent away whose gradient is still to come
+            self.memory.need(work=PRIOR_WORK_PER_SAMPLE * len(sources) * self.sampling_dtype.itemsize / 2)
         return sample_embeddings(self, condition, sources, steps=steps, guidance=guidance)
 
     @torch.no_grad()

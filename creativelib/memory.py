@@ -16,12 +16,15 @@ from diffusers.models.autoencoders.vae import DecoderOutput
 
 GIB = 2**30
 RESERVE = 0.75 * GIB  # of a card's memory, for CUDA itself and what is lost between blocks
+FRAGMENTS = 0.35 * GIB  # the latter alone
 UNITS = {"GB": 10**9, "GIB": GIB, "MB": 10**6, "MIB": 2**20}
 
 # What the decoder's work takes at 512 pixels in half precision, computed with fake tensors from the published configurations.
 UNET_WORK, UNET_WORK_PER_IMAGE = 0.55 * GIB, 0.0875 * GIB
 MOVQ_WORK_PER_IMAGE = 0.63 * GIB
-GUEST_WORK = 0.5 * GIB  # of an image encoder or a checker that looks at a picture
+GUEST_WORK = 0.7 * GIB  # of an image encoder that looks at 64 pictures, the larger one; a checker's is less
+PRIOR_WORK_PER_SAMPLE = 0.002 * GIB  # in half precision, of a prompt of the greatest length
+ONE_STEP_WORK_PER_IMAGE = 0.75 * GIB  # of the VAE of Stable Diffusion at 512 pixels, in float32
 ENOUGH = 2 * GIB  # of the decoder's work at once: 16 images; more room makes it no faster
 
 
@@ -29,14 +32,14 @@ def memory_limit(memory: str | float | None, device: torch.device) -> float:
     """How many bytes may be used.
 
     Args:
-        memory: ``"12GB"``, ``"11.5GiB"``, a number of bytes, or ``None``: all of a GPU, and no limit elsewhere. A card's
-            memory is not all for us: ``RESERVE`` is taken off.
+        memory: ``"12GB"``, ``"11.5GiB"``, a number of bytes, or ``None``: of a GPU all that other programs (a desktop, for
+            one) have left, and no limit elsewhere. A card's memory is not all for us: ``RESERVE`` is taken off.
 
     Raises:
         ValueError: it says no amount of memory.
     """
     if memory is None:
-        return torch.cuda.mem_get_info(device)[1] - RESERVE if device.type == "cuda" else math.inf
+        return _card_limit(device) if device.type == "cuda" else math.inf
     found = re.fullmatch(r"\s*([\d.]+)\s*([GM]i?B)\s*", memory, flags=re.IGNORECASE) if isinstance(memory, str) else None
     try:
         size = float(found[1]) * UNITS[found[2].upper()] if found else float(memory)
@@ -45,6 +48,25 @@ def memory_limit(memory: str | float | None, device: torch.device) -> float:
     if isinstance(memory, bool) or not size > RESERVE:
         raise ValueError(f"memory: got {memory!r}; give an amount such as '12GB', more than {RESERVE / GIB:g} GiB")
     return size - RESERVE
+
+
+def _card_limit(device: torch.device) -> float:
+    """What a card has for this process: what is free, and what PyTorch holds here already.
+
+    CUDA's own memory is no longer free when it is asked, so that only ``FRAGMENTS`` are taken off then.
+
+    Raises:
+        ValueError: other programs have nearly all of it.
+    """
+    free, total = torch.cuda.mem_get_info(device)
+    ours = free + torch.cuda.memory_reserved(device)
+    limit = min(total - RESERVE, ours - FRAGMENTS)
+    if limit <= 0:
+        raise ValueError(
+            f"memory: other programs have all but {ours / GIB:.1f} of the {total / GIB:.1f} GiB of {device}; end them, or use "
+            "device='cpu'"
+        )
+    return limit
 
 
 @dataclass
@@ -103,17 +125,46 @@ class Ledger:
         self.parts[name] = Part(name, modules)
 
     def guest_when_called(self, name: str, module: torch.nn.Module) -> None:
-        """Enter a guest that is on the device already and looks after itself: it is brought back when its forward is called,
-        and what it is given follows it. For a checker: ``generator.memory.guest_when_called("checker", checker.model)``.
-        """
-        self.guest(name, module)
-        self._bring(self.parts[name])
+        """Enter a guest that looks after itself: it is brought when its forward, or its ``generate``, is called, and what it is
+        given follows it. It takes the place of another guest of that name, which comes back if it is called.
 
-        def bring(module, arguments, options):
-            self.need(name)
+        For a checker, see ``load_checker(..., memory=generator.memory)``.
+        """
+        part = Part(name, [module])
+
+        def come(arguments: tuple, options: dict) -> tuple:
+            self._enter(part)
             return send_to_device(arguments, self.device), send_to_device(options, self.device)
 
-        module.register_forward_pre_hook(bring, with_kwargs=True)
+        module.register_forward_pre_hook(lambda module, arguments, options: come(arguments, options), with_kwargs=True)
+        if hasattr(module, "generate"):  # it adds to what it is given before it calls forward
+            generate = module.generate
+
+            def generate_there(*arguments, **options):
+                arguments, options = come(arguments, options)
+                return generate(*arguments, **options)
+
+            module.generate = generate_there
+        self._enter(part)
+
+    def _enter(self, part: Part) -> None:
+        """Have this part on the device, in the place of another of its name."""
+        other = self.parts.get(part.name)
+        if other is not part:
+            if other is not None and other.there:
+                self._send_home(other)
+            self.parts[part.name] = part
+        self.need(part.name)
+
+    def same_device(self, device: str | torch.device | None) -> torch.device:
+        """The device, which ``device`` may say again.
+
+        Raises:
+            ValueError: it says another one.
+        """
+        if device is not None and _place(torch.device(device)) != _place(self.device):
+            raise ValueError(f"device: got {str(device)!r}, but the memory is that of {str(self.device)!r}; leave one out")
+        return self.device
 
     def bytes(self) -> int:
         """Of the weights that are on the device now."""
@@ -157,6 +208,10 @@ class Ledger:
             for part in self.parts.values()
         ]
         return "\n".join([*rows, f"{'on the device':14} {self.bytes() / GIB:6.2f} GiB  ({limit})"])
+
+
+def _place(device: torch.device) -> tuple[str, int]:
+    return device.type, device.index or 0
 
 
 def _dtype(part: Part) -> str:

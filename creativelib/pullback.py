@@ -16,6 +16,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, Idefics3Pro
 from creativelib.arguments import finite_number, whole_number
 from creativelib.generator import with_article
 from creativelib.loading import find_device, load_pretrained
+from creativelib.memory import Ledger
 from creativelib.storage import data_folder
 from creativelib.weights import weights_of
 
@@ -326,6 +327,7 @@ def load_checker(
     threshold: float = 0.5,
     revision: str | None = None,
     dtype: torch.dtype | str | None = None,
+    memory: Ledger | None = None,
 ) -> YesNoChecker:
     """Load a checker: ``"pocket"`` (shipped), a folder, or a hub id such as ``"HuggingFaceTB/SmolVLM-256M-Instruct"``.
 
@@ -334,11 +336,14 @@ def load_checker(
         revision: the same as an argument of its own; by default ``"main"``.
         dtype: on a GPU by default the checkpoint's own (``"auto"``), as models trained in bfloat16 overflow in float16; else
             float32.
+        memory: of the generator that it shares a device with, ``generator.memory``, which names the device: the checker takes
+            turns there with the generator's other parts. A card of 12 GB does not hold them all at once.
 
     Raises:
-        ValueError: no such device here, two revisions. OSError: the folder or the hub cannot give it; the message says why.
+        ValueError: no such device here, two devices or revisions. OSError: the folder or the hub cannot give it; the message
+            says why.
     """
-    device = find_device(device)
+    device = find_device(device) if memory is None else memory.same_device(device)
     where = str(data_folder() / "pocket" / "checker") if name == "pocket" else os.path.expanduser(name)
     if not Path(where).is_dir() and "@" in where:
         where, _, pinned = where.partition("@")
@@ -360,4 +365,9 @@ def load_checker(
     folder = Path(where)
     label = name if name == "pocket" else folder.resolve().name if folder.is_dir() else str(name)
     origin = {"name": label, "weights": weights_of(where, revision, "config.json")}
-    return YesNoChecker(model.to(device).requires_grad_(False), processor, threshold=threshold, origin=origin)
+    model.requires_grad_(False)
+    if memory is None:
+        model.to(device)
+    else:
+        memory.guest_when_called(f"checker {label}", model)
+    return YesNoChecker(model, processor, threshold=threshold, origin=origin)

@@ -20,7 +20,8 @@ from pathlib import Path
 from creativelib.storage import SUFFIXES, sync
 
 STATE = "run.safetensors"  # written last: where it is, there is a run
-NAMES = (STATE, "run.json", "history.jsonl", "typicality.safetensors", "typicality.json")
+TYPICALITY = "typicality.safetensors"
+NAMES = (STATE, "run.json", "history.jsonl", TYPICALITY, "typicality.json")
 PLACES = ("snapshots", "clusters")  # folders of files that are called by numbers
 ASIDE, MOVING = ".replaced", ".replaced.part"
 

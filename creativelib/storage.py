@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 FACTS = "facts"  # the key of the JSON text in the safetensors header
 SUFFIXES = (".safetensors", ".json")  # of the two files that a name stands for
-WRITTEN = (*SUFFIXES, ".jsonl", ".png", ".svg", ".csv", ".jpg")  # of the files that are replaced as a whole
+WRITTEN = (*SUFFIXES, ".jsonl", ".png", ".svg", ".csv", ".gz", ".jpg", ".webp")  # of the files that are replaced as a whole
 NO_SUCH_CALL = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)  # a network's file system may not know how to sync a folder
 STALE_SECONDS = 600  # a temporary file that nobody wrote to for so long was left by a process that died, here or elsewhere
 

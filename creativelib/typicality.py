@@ -167,8 +167,10 @@ class TypicalityModel:
         return 0.5 * float((self.variances.log() + math.log(2 * math.pi) + 1).sum())
 
     def tail_probability(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Share of the Gaussian that lies further out, by the chi-square law with ``dims`` degrees of freedom, (N,)."""
-        half = self.mahalanobis_squared(embeddings.detach()).double() / 2
+        """Share of the Gaussian that lies further out, by the chi-square law with ``dims`` degrees of freedom, (N,), float64 on
+        the CPU: not every device knows float64.
+        """
+        half = self.mahalanobis_squared(embeddings.detach()).cpu().double() / 2
         return torch.special.gammaincc(torch.full_like(half, self.dims / 2), half)
 
     def residual_energy(self, embeddings: torch.Tensor) -> torch.Tensor:

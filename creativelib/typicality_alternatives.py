@@ -63,10 +63,11 @@ class _Alternative(TypicalityModel):
         return float(self._own_surprise.mean())
 
     def tail_probability(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Share of the density that is less likely, estimated from ``DRAWS`` samples, in steps of 1 / ``DRAWS``, (N,)."""
-        own = self._own_surprise.to(embeddings.device)
-        surprise = self.surprise(embeddings.detach()).double()
-        share = 1 - torch.searchsorted(own, surprise).double() / DRAWS
+        """Share of the density that is less likely, estimated from ``DRAWS`` samples, in steps of 1 / ``DRAWS``, (N,), float64
+        on the CPU: not every device knows float64.
+        """
+        surprise = self.surprise(embeddings.detach()).cpu().double()
+        share = 1 - torch.searchsorted(self._own_surprise, surprise).double() / DRAWS
         return torch.where(surprise.isnan(), surprise, share)  # the search takes NaN for the largest number
 
 

@@ -10,6 +10,7 @@ from bench import full
 from bench.full import Stopwatch, Timing
 from creativelib import full_size
 from creativelib.full_size import FAMILIES, FullSize, configuration
+from creativelib.memory import GIB, Ledger
 
 # Widths and depths of the shrunk architectures; all else is as it was published.
 WIDTHS = ("hidden_size", "intermediate_size", "embedding_dim", "projection_dim", "cross_attention_dim", "encoder_hid_dim")
@@ -63,6 +64,7 @@ def watch(monkeypatch):
         settings = type("Settings", (), {"image_size": 512})
         embedding_dim = 4
         zero_image_embedding = decoder_pipeline = None
+        memory = Ledger(torch.device("cpu"))
 
         def decode(self, rows, steps=50):
             counted.append(5 * len(rows) + 0.5 * steps * len(rows))
@@ -74,6 +76,14 @@ def watch(monkeypatch):
 
     watch.seconds = seconds
     return watch, Pipeline()
+
+
+def test_batches_of_diffusers_are_smaller_where_the_memory_is_short(watch, monkeypatch):
+    watch, generator = watch
+    for limit, batches in ((float("inf"), 1), (6.0, 2), (1.0, 8), (0.0, 500)):
+        monkeypatch.setattr(generator, "memory", Ledger(torch.device("cpu"), limit * GIB))
+        full.time_prior(watch, generator, 500, extrapolated=False)
+        assert watch.timings[-1].seconds == 20 * 500 + 3 * batches
 
 
 def test_what_a_batch_costs_is_not_multiplied_with_its_samples(watch, capsys):

@@ -514,5 +514,18 @@ def test_what_notebook_08_says_of_the_comparison_that_ships():
     assert [round(100 * shares[name]) for name in names] == [37, 41, 6]
     ideas = shipped.variety.groupby("method")["variety"].mean()
     assert [round(ideas[name], 1) for name in names] == [2.8, 2.9, 3.4]
+    pictures = shipped.nearest
+    far = pictures[pictures["outside"] & pictures["judge"]].assign(of="others")
+    far.loc[far["method"].str.contains("token"), "of"] = "words"
+    far.loc[far["method"] == names[2], "of"] = "lora"
+    counts = far.groupby("of")["beyond"].agg(["size", "sum"])
+    assert {name: (row["size"], row["sum"]) for name, row in counts.iterrows()} == {
+        "words": (109, 13), "lora": (9, 1), "others": (61, 5)
+    }  # fmt: skip
+    assert len(pictures) == 2030 and (far[far["beyond"]]["subject"] == "handbag").sum() == 10
+    plain = pictures[(pictures["method"] == "plain") & (pictures["subject"] == "vehicle")]
+    assert len(plain) == 20 and "bellhop bell" in set(plain["nearest"])
+    means = answers.summary(shipped.results, ["explored_new"])
+    assert (means["explored_new_low"].fillna(0) == 0).all() and means["explored_new"][0] == 0
     verdicts = shipped.answers.set_index("id")["verdict"]
     assert verdicts.pop("adjective-goes-to-colour") == "contradicted" and set(verdicts) == {"undecided"}

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from creativelib.comparison.figures import cost_of_success, plane
+from creativelib.comparison.figures import cost_of_success, plane, rare_and_new
 
 
 def table():
@@ -36,6 +36,18 @@ def test_a_single_cell_is_drawn_without_an_interval():
     )
     (axis,) = plane(rows).axes
     assert len(axis.containers) == 3
+
+
+def test_rare_and_new_are_two_marks_a_row_and_said_to_be_explored(tmp_path):
+    rows = table()[["method", "budget"]].assign(novel_and_valid=[0.3, 0.1, 0.0], explored_new=[0.1, 0.0, 0.0])
+    for name in ("novel_and_valid", "explored_new"):
+        rows = rows.assign(**{f"{name}_low": [0.0, 0.0, float("nan")], f"{name}_high": [0.4, 0.2, float("nan")]})
+    figure = rare_and_new(rows)
+    (axis,) = figure.axes
+    assert "explored" in axis.get_title() and [tick.get_text() for tick in axis.get_yticklabels()][0] == "plain (50)"
+    far, new = (container.lines[0].get_xdata().tolist() for container in axis.containers)
+    assert (far, new) == ([0.3, 0.1, 0.0], [0.1, 0.0, 0.0])
+    figure.savefig(tmp_path / "rare.png")
 
 
 def test_a_success_costs_all_that_was_spent():

@@ -1,6 +1,9 @@
 """No operation mixes devices: a generator on a device that is not the CPU, which has shapes and no values, under a mode that
-raises where tensors of two devices meet.
+raises where tensors of two devices meet, or where a device is given float64, which Apple's have not.
 """
+
+import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,28 +14,51 @@ from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from creativelib import cli
+from creativelib.directions import NegativeCluster
 from creativelib.frameworks.loading import load_one_step
 from creativelib.full_size import FAMILIES, FullSize
 from creativelib.generator import load_generator, positive_prompt
 from creativelib.losses import anchor_loss, creative_loss
 from creativelib.plain_prior import PlainPrior
 from creativelib.prior_sampling import noise_sources, sample_embeddings
+from creativelib.pullback import load_checker
+from creativelib.run import CreativeRun
 from creativelib.spaces import make_space
 from creativelib.typicality import TypicalityModel
+from creativelib.typicality_alternatives import KDETypicality, MixtureTypicality
 
 META, PROMPT = torch.device("meta"), positive_prompt("vehicle")
 COPIES = ("_to_copy", "copy_")  # what may bring tensors from one device to another
 
 
 class OneDevice(TorchDispatchMode):
-    """Raises where tensors of two devices meet; a CPU's single numbers may meet any, as on a GPU."""
+    """Raises where tensors of two devices meet, and at float64 off the CPU; a CPU's single numbers may meet any, as on a GPU.
+
+    What is copied to the CPU, or read as a number, has values there: random ones between 0 and 1.
+    """
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        tensors = [leaf for leaf in tree_leaves((args, kwargs or {})) if isinstance(leaf, torch.Tensor)]
+        kwargs, name = kwargs or {}, func.overloadpacket.__name__
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
         devices = {tensor.device.type for tensor in tensors if tensor.ndim or tensor.device.type != "cpu"}
-        if len(devices) > 1 and func.overloadpacket.__name__ not in COPIES:
+        if len(devices) > 1 and name not in COPIES:
             raise RuntimeError(f"{func}: tensors on {' and '.join(sorted(devices))}")
-        return func(*args, **(kwargs or {}))
+        if name == "_local_scalar_dense" and args[0].is_meta:
+            result = self.read(args[0].dtype, ()).item()
+        elif name == "_to_copy" and args[0].is_meta and torch.device(kwargs.get("device") or META).type == "cpu":
+            result = self.read(kwargs.get("dtype") or args[0].dtype, args[0].shape)
+        elif name == "copy_" and args[1].is_meta and not args[0].is_meta:
+            result = args[0].copy_(self.read(args[0].dtype, args[1].shape))
+        else:
+            result = func(*args, **kwargs)
+        if any(leaf.is_meta and leaf.dtype == torch.float64 for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)):
+            raise RuntimeError(f"{func}: float64 on {META}")
+        return result
+
+    @staticmethod
+    def read(dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor:
+        return torch.rand(shape, generator=torch.Generator().manual_seed(math.prod(shape))).to(dtype)
 
 
 @pytest.fixture
@@ -49,6 +75,11 @@ def test_the_mode_raises_on_a_mix():
         for mix in (lambda: far + torch.ones(2, 2), lambda: torch.cat([far, torch.ones(2, 2)]), lambda: far @ torch.ones(2, 2)):
             with pytest.raises(RuntimeError, match="tensors on cpu and meta"):
                 mix()
+        for wide in (lambda: far.double(), lambda: torch.ones(2).double().to(META)):
+            with pytest.raises(RuntimeError, match="float64 on meta"):
+                wide()
+        assert torch.ones(2).double().to(META, torch.float32).is_meta  # as ``copy_`` to such a device does it, on the CPU
+        assert 0 < float(far.sum()) < 1 and 0 < far.cpu().double().min() < far.cpu().max() < 1
 
 
 @pytest.mark.parametrize("gradients", [True, False])
@@ -104,15 +135,64 @@ def test_a_step_of_a_one_step_model(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def undrawn(monkeypatch):
-    """Decoders without what reads values: pictures stay tensors, timesteps numbers of the CPU, no mask is looked into."""
+def unread(monkeypatch):
+    """Decoders without what reads values: timesteps are numbers of the CPU, no mask is looked into."""
     monkeypatch.setattr("transformers.masking_utils.is_tracing", lambda tensor=None: True)
-    for kind in (KandinskyPipeline, KandinskyV22Pipeline):
-        call = kind.__call__
-        monkeypatch.setattr(kind, "__call__", lambda self, call=call, **options: call(self, **options, output_type="pt"))
     for kind in (DDIMScheduler, DDPMScheduler):
         start = kind.set_timesteps
         monkeypatch.setattr(kind, "set_timesteps", lambda self, steps, device=None, start=start: start(self, steps))
+
+
+@pytest.fixture
+def undrawn(unread, monkeypatch):
+    """And pictures stay tensors."""
+    for kind in (KandinskyPipeline, KandinskyV22Pipeline):
+        call = kind.__call__
+        monkeypatch.setattr(kind, "__call__", lambda self, call=call, **options: call(self, **options, output_type="pt"))
+
+
+@pytest.mark.parametrize("kind", [TypicalityModel, KDETypicality, MixtureTypicality])
+def test_what_is_measured_of_embeddings(kind):
+    rows = torch.randn(80, 16, generator=torch.Generator().manual_seed(0))
+    model, far = kind.fit(rows, dims=6), torch.empty(3, 16, device=META)
+    cluster = NegativeCluster.fit(model, rows[:12], name="dull")
+    with OneDevice():
+        for measure in (model.log_prob, model.surprise, model.mahalanobis_squared, model.residual_energy, model.transform):
+            assert measure(far).is_meta
+        assert cluster.log_prob(far).is_meta and cluster.distance(far).is_meta
+        assert model.tail_probability(far).shape == (3,) and len(model.sample(4, torch.Generator())) == 4
+        assert TypicalityModel.fit(torch.empty(30, 16, device=META), dims=3).dims == 3
+
+
+def test_a_checker_reads_a_picture(checker_folder, monkeypatch):
+    checker, asked = load_checker(checker_folder, device="cpu"), []
+    checker.model.to(META)
+
+    def forward(**inputs):
+        asked.append({name: (tensor.device, tensor.dtype) for name, tensor in inputs.items()})
+        return SimpleNamespace(logits=torch.empty(1, 9, len(checker.processor.tokenizer), device=META))
+
+    monkeypatch.setattr(checker.model, "forward", forward)
+    for dtype in (torch.float32, torch.bfloat16):
+        checker.model.to(dtype)
+        with OneDevice():
+            assert 0 < checker.check(Image.new("RGB", (40, 32)), "vehicle").probability < 1
+        assert asked[-1]["pixel_values"] == (META, dtype) and {device for device, _ in asked[-1].values()} == {META}
+
+
+@pytest.mark.parametrize("family", ["2.1", "2.2"])
+def test_the_whole_command(family, miniature_folders, tmp_path, monkeypatch, unread):
+    """Baseline, default threshold of the anchor, search, folder, pictures; gone on with; opened again on the CPU."""
+    for module in ("creation", "generator", "pullback"):
+        monkeypatch.setattr(f"creativelib.{module}.find_device", torch.device)
+    monkeypatch.setattr("creativelib.creation.DPI", 30)
+    options = ["--model", str(miniature_folders[family]), "--device", "meta", "--n", "80", "--checker", "none", "--quiet"]
+    with OneDevice():
+        for steps in ("2", "4"):
+            assert cli.main(["create", "vehicle", *options, "--steps", steps, "--out", str(tmp_path)]) == 0
+    with pytest.warns(UserWarning, match="device is 'meta', not 'cpu'"):
+        run = CreativeRun.load(tmp_path, device="cpu")
+    assert run.steps == 4 and Image.open(tmp_path / "before_after.png").width > 100
 
 
 def test_pictures_are_drawn(away, undrawn):

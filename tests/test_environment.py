@@ -4,6 +4,7 @@ import builtins
 import hashlib
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -119,7 +120,7 @@ def test_threads_that_spin(healthy, monkeypatch):
         (True, False, False, None, "there is no NVIDIA GPU", "TORCH=cpu"),
         (True, False, True, None, "no GPU answers", "update the driver"),
         (False, False, True, None, "built for the CPU only", "TORCH=cuda"),
-        (True, True, True, 8.0, "the GPU has 8 GiB", "load_generator('pocket')"),
+        (True, True, True, 8.59, "the GPU has 8.6 GB; kandinsky-2.1 and 2.2 want 12", "load_generator('pocket')"),
     ],
 )
 def test_torch_that_does_not_fit_the_machine(cuda_build, cuda_works, nvidia, gpu_memory, what, fix):
@@ -130,6 +131,17 @@ def test_torch_that_does_not_fit_the_machine(cuda_build, cuda_works, nvidia, gpu
 def test_torch_that_fits_the_machine():
     assert environment.check_torch("2.13.0+cpu", False, False, False, None) == []
     assert environment.check_torch("2.13.0", True, True, True, 80.0) == []
+
+
+def test_a_card_of_12_gb_is_one_of_12_gb(monkeypatch):
+    """PyTorch sees 11.6 to 11.9 GiB of it, which are more than 12 GB."""
+    card = SimpleNamespace(total_memory=int(11.63 * 2**30))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda index: card)
+    monkeypatch.setattr("torch.version.cuda", "13.0")
+    assert environment._check_installed_torch() == []
+    card.total_memory = 8 * 2**30
+    assert "has 8.6 GB" in only(environment._check_installed_torch(), "warning")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The gallery: each picture with what is known of it, runs that are found again, and the page that make gallery writes."""
 
 import json
+from types import SimpleNamespace
 
 import make_gallery
 import numpy as np
@@ -51,6 +52,12 @@ def test_every_picture_has_its_facts(small, tmp_path):
     assert len(gallery.table(shown)) == 6 and "not asked" in gallery.table(shown)[2]
 
 
+def test_the_threshold_of_the_checker_is_said():
+    assert gallery.counts_as_yes(SimpleNamespace(checker=None)) == "not checked"
+    checker = SimpleNamespace(threshold=0.0625)
+    assert gallery.counts_as_yes(SimpleNamespace(checker=checker)) == "the checker's yes counts from 6.2% on"
+
+
 def test_a_run_is_found_again_and_another_replaced(small, tmp_path, monkeypatch):
     folder = tmp_path / "vehicle"
     first = gallery.find_run(small, "vehicle", folder, 2, n=40)
@@ -72,4 +79,5 @@ def test_the_page_is_written(small, tmp_path, monkeypatch, miniature_folders, ca
     assert "## red fruit" in text and "(red-fruit.jpg)" in text and text.count("| not asked |") == 2 * creation.COLUMNS
     assert Image.open(tmp_path / "out" / "red-fruit.jpg").width == 1000
     assert capsys.readouterr().out.startswith("vehicle: surprise ") and "traced" not in text
+    assert text.count("of 1 steps; not checked.") == 2 and "did not learn from: it says nothing of copies" in text
     assert TypicalityModel.load(tmp_path / "runs" / "vehicle" / "typicality").dims == 6

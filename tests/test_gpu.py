@@ -47,11 +47,13 @@ def typicality(here):
 
 @pytest.fixture
 def exact(monkeypatch):
-    """No TF32."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+    """No TF32, whoever asks for it: every generator that is loaded does."""
+    before, choose = torch.get_float32_matmul_precision(), torch.set_float32_matmul_precision
+    choose("highest")
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", lambda precision: None)
     yield
-    torch.set_float32_matmul_precision(before)
+    assert torch.get_float32_matmul_precision() == "highest"
+    choose(before)
 
 
 @pytest.fixture
@@ -127,7 +129,7 @@ def test_a_check_is_that_of_the_cpu(card, here):
 
 
 def test_a_run_of_the_card_opens_on_the_cpu(card, here, typicality, tmp_path):
-    checker = load_checker(device="cuda", threshold=0.01)
+    checker = load_checker(threshold=0.01, memory=card.memory)
     space = make_space("lora", card, "vehicle")
     run = CreativeRun(card, "vehicle", space, typicality, rule=SumRule(), checker=checker, check_every=2)
     run.run(4, progress=False, folder=tmp_path)
@@ -161,8 +163,7 @@ def test_a_run_with_checks_stays_within_a_card_of_12_gb(family, emptied):
     typicality = TypicalityModel.fit(torch.randn(200, generator.embedding_dim), dims=50, provenance={"prompt": PROMPT})
     run = CreativeRun(generator, "vehicle", make_space("lora", generator, "vehicle"), typicality, rule=SumRule())
     facts = configuration("janus-pro-1b")
-    generator.memory.need(work=5 * GIB)
-    checker = checker_model("janus-pro-1b").to(CUDA)
+    checker = checker_model("janus-pro-1b")
     generator.memory.guest_when_called("checker", checker)
     side = facts["vision_config"]["image_size"]
     asked = {"input_ids": torch.tensor([[facts["image_token_id"]] * facts["vision_config"]["num_image_tokens"] + [1] * 32])}
@@ -180,7 +181,7 @@ def test_a_run_with_checks_stays_within_a_card_of_12_gb(family, emptied):
 
 def test_the_figures_of_the_bench_are_kept(emptied, tmp_path):
     out = os.environ.get("CREATIVELIB_BENCH_OUT") or tmp_path
-    full.main(["--family", "kandinsky-2.1", "--samples", "500", "--parts", "prior", "steps", "check", "--out", str(out)])
+    full.main(["--family", "kandinsky-2.1", "--samples", "200", "--parts", "prior", "steps", "check", "--out", str(out)])
     (written,) = list(os.scandir(out)) if out is tmp_path else [max(os.scandir(out), key=lambda entry: entry.stat().st_mtime)]
     facts = json.loads(open(written.path, encoding="utf-8").read())
     own, plain = (timing["seconds"] for timing in facts["timings"][:2])

@@ -9,6 +9,9 @@ from PIL import Image
 from creativelib import memory
 from creativelib.generator import load_generator
 from creativelib.memory import GIB, RESERVE, Ledger, decoder_work, in_batches, memory_limit
+from creativelib.methods.asking import ask
+from creativelib.prior_sampling import noise_sources
+from creativelib.pullback import load_checker
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 
@@ -77,6 +80,22 @@ def test_what_is_no_amount_of_memory(said):
     with pytest.raises(ValueError, match="^memory: got .*; give an amount such as '12GB', more than 0.75 GiB"):
         memory_limit(said, CPU)
     assert memory_limit(None, CPU) == math.inf
+
+
+def test_what_other_programs_have_of_a_card_is_not_ours(monkeypatch):
+    cuda, card = torch.device("cuda"), {"free": 11.0, "total": 11.63, "reserved": 0.0}
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (int(card["free"] * GIB), int(card["total"] * GIB)))
+    monkeypatch.setattr("torch.cuda.memory_reserved", lambda device: int(card["reserved"] * GIB))
+    limits = []
+    for free, reserved in ((11.4, 0.0), (9.8, 0.0), (3.2, 6.6)):  # nobody else; a desktop; the same, and tensors of ours
+        card |= {"free": free, "reserved": reserved}
+        limits.append(memory_limit(None, cuda) / GIB)
+    assert limits == pytest.approx([11.63 - 0.75, 9.8 - 0.35, 9.8 - 0.35], abs=1e-6)
+    card |= {"free": 0.3, "reserved": 0.0}
+    with pytest.raises(
+        ValueError, match="^memory: other programs have all but 0.3 of the 11.6 GiB of cuda; end them, or use d"
+    ):
+        memory_limit(None, cuda)
 
 
 def test_fewer_images_at_once_where_the_memory_is_short():
@@ -160,6 +179,39 @@ def test_a_guest_that_comes_when_it_is_called(monkeypatch):
     ledger.device = META
     assert module(input=torch.ones(1, 1)).device.type == "meta"  # both came: weights and what they are given
     assert ledger.parts["checker"].there and sent == ["checker", "other"]
+
+
+def test_a_checker_takes_turns_with_a_generator(checker_folder, miniature_folders, monkeypatch):
+    """Also where it answers in words; and of two of one name the one that is called is there."""
+    generator = load_generator(miniature_folders["2.2"], device="cpu")
+    books, kept = generator.memory, []
+    one, other = (load_checker(checker_folder, memory=books) for _ in range(2))
+    name = f"checker {checker_folder.name}"
+    assert books.parts[name].there and books.parts[name].modules == [other.model]
+    books.limit = memory.GUEST_WORK + sum(books.parts[part].bytes for part in ("prior", name))
+    monkeypatch.setattr(Ledger, "_send_home", lambda ledger, part: (kept.append(part), setattr(part, "there", False)))
+    picture = Image.new("RGB", (40, 32), "red")
+    for checker, call in ((one, "check"), (other, "ask"), (one, "ask")):
+        generator.encode_text("a vehicle")
+        assert kept and not any(part.there for part in books.parts.values() if part.name == name)
+        checker.check(picture, "vehicle") if call == "check" else ask(checker, picture, "What is this?")
+        assert books.parts[name].there and books.parts[name].modules == [checker.model]
+    with pytest.raises(ValueError, match="^device: got 'meta', but the memory is that of 'cpu'; leave one out"):
+        load_checker(checker_folder, device="meta", memory=books)
+    assert load_checker(checker_folder, device="cpu:0", memory=books).settings == one.settings
+
+
+def test_many_samples_of_the_prior_have_room(small_generator, monkeypatch):
+    """A baseline of the paper, a batch at a time: guests leave, unless a gradient may need them."""
+    asked, condition = [], small_generator.encode_text("a vehicle")
+    monkeypatch.setattr(small_generator.memory, "need", lambda *names, work=0: names or asked.append(work / GIB))
+    small_generator.sample(condition, noise_sources(range(2)))
+    assert not asked
+    with torch.no_grad():
+        for dtype in (torch.float32, torch.bfloat16):
+            monkeypatch.setattr(small_generator, "sampling_dtype", dtype)
+            small_generator.sample(condition, noise_sources(range(50)))
+    assert asked == pytest.approx([0.2, 0.1])
 
 
 # Parameters in 10^9 of the published checkpoints, counted on meta tensors.

@@ -16,6 +16,7 @@ from creativelib.directions import NegativeCluster
 from creativelib.frameworks.loading import HYPER_SD, LORA_FILE, find_one_step, load_one_step
 from creativelib.frameworks.pocket import kl_autoencoder
 from creativelib.generator import NotFinite, positive_prompt
+from creativelib.memory import ONE_STEP_WORK_PER_IMAGE
 from creativelib.prior_sampling import noise_sources, sample_prior
 from creativelib.pullback import SumRule
 from creativelib.run import CreativeRun
@@ -45,6 +46,23 @@ def typicality(model):
 
 def array(images):
     return np.stack([np.asarray(image, float) for image in images])
+
+
+def test_fewer_pictures_at_once_where_the_memory_is_short(model, monkeypatch):
+    """A picture of 512 pixels takes 0.75 GiB to decode: 16 are more than a card of 12 GB."""
+    drawn, sent, work = [], [], ONE_STEP_WORK_PER_IMAGE * (SIDE / 512) ** 2
+    plain, condition = model.pixels, model.encode_text(PROMPT)
+    monkeypatch.setattr(model, "pixels", lambda condition, few: (drawn.append(len(few)), plain(condition, few))[1])
+    monkeypatch.setattr(model.memory, "_send_home", lambda part: (sent.append(part.name), setattr(part, "there", False)))
+    model.memory.guest_when_called("checker", torch.nn.Linear(1, 1))
+    with torch.no_grad():
+        expected = model.sample(condition, noise_sources(range(5)))
+        for limit in (2.5 * work, 0.0):
+            monkeypatch.setattr(model.memory, "limit", model.memory.bytes() + limit)
+            torch.testing.assert_close(model.sample(condition, noise_sources(range(5))), expected)
+    assert drawn == [5, 2, 2, 1, 1, 1, 1, 1, 1] and sent[0] == "checker"
+    assert model.sample(condition, noise_sources(range(3))).requires_grad is False and drawn[9:] == [3]
+    del model.memory.parts["checker"]
 
 
 def test_it_has_what_a_search_needs_of_a_generator(model, small_generator):

@@ -117,9 +117,10 @@ def studies(felt, raters=30, runs=16, each=16, count=STUDIES, seed=0, **options)
         yield value[:, :, 1] - value[:, :, 0], value[:, :, 1] - value[:, :, 2]
 
 
-def found_in(felt, **options) -> float:
+def found_in(felt, read=lambda cells: cells, **options) -> float:
     """The share of studies in which both one-sided tests are below .05."""
-    both = [max(difference_of(rise).p_greater, difference_of(fall).p_greater) for rise, fall in studies(felt, **options)]
+    pairs = studies(felt, **options)
+    both = [max(difference_of(read(rise)).p_greater, difference_of(read(fall)).p_greater) for rise, fall in pairs]
     return float(np.mean(np.array(both) < 0.05))
 
 
@@ -128,6 +129,23 @@ def found_in(felt, **options) -> float:
 def test_400_studies_find_no_rise_and_fall_where_there_is_none(world, each):
     """With effects of runs and pictures, raters who feel more or less strongly, whether all see all runs or five of them."""
     assert found_in(WORLDS[world], each=each, seed=5) <= 0.075
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_by_order_alone_400_studies_find_no_rise_and_fall_where_there_is_none(world):
+    assert found_in(WORLDS[world], np.sign, each=5, seed=7) <= 0.075
+
+
+def test_by_order_alone_it_does_not_matter_how_far_two_numbers_are_apart():
+    rows = [
+        (r, s, NAMES, values)
+        for r, s, values in [("a", 0, [1, 2, 0]), ("a", 1, [2, 2, 1]), ("b", 0, [0, 3, 1]), ("b", 1, [3, 2, 2])]
+    ]
+    found = rise_and_fall(rated(rows), ordinal=True)
+    assert (found.rise.difference, found.fall.difference) == ((1 + 0 + 1 - 1) / 4, (1 + 1 + 1 + 0) / 4)
+    assert found.rise.low >= -1 and found.fall.high <= 1
+    stretched = rated(rows).assign(value=lambda frame: frame["value"].map({0: 0, 1: 1, 2: 4, 3: 5}))
+    assert rise_and_fall(stretched, ordinal=True) == found and rise_and_fall(stretched) != rise_and_fall(rated(rows))
 
 
 def test_400_studies_find_a_rise_and_a_fall_of_half_a_point():

@@ -307,6 +307,41 @@ def test_large_numbers_fit_on_postgresql_too(postgres):
     store.close()
 
 
+def test_who_withdraws_is_gone_from_the_files_of_a_server(postgres, postgres_server):
+    """Its tables keep deleted rows until they are written anew."""
+    store = Store(postgres)
+    secret = "somebody-7k3m"
+    store.rate(fill(store), "image-0", 3)
+    store.rater(secret, consent=True, source={"PROLIFIC_PID": "pid-5d2f"})
+    store.rate(fill(store, secret), "image-0", 4)
+    files = lambda: [path for path in Path(postgres_server.data, "base").rglob("*") if path.is_file()]  # noqa: E731
+    admin = sa.create_engine(postgres, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+
+    def found():
+        with admin.connect() as connection:
+            connection.exec_driver_sql("CHECKPOINT")
+        return [path for path in files() if any(word in path.read_bytes() for word in (secret.encode(), b"pid-5d2f"))]
+
+    assert found()
+    store.delete_rater(secret)
+    assert not found() and store.ratings()["rater"].tolist() == ["blue-fox"]
+    store.close()
+
+
+def test_a_deletion_does_not_wait_for_who_reads_a_server_all_the_time(postgres, monkeypatch, caplog):
+    monkeypatch.setattr("creativelib.study.database.REWRITE_SECONDS", 0.1)
+    store = Store(postgres)
+    store.rate(fill(store), "image-0", 3)
+    other = sa.create_engine(postgres)
+    with other.connect() as connection:
+        connection.exec_driver_sql("SELECT * FROM raters").all()
+        store.delete_rater("blue-fox")
+        assert store.ratings().empty and "run VACUUM FULL there" in caplog.text
+    with store.database.reading() as connection:
+        assert connection.exec_driver_sql("SHOW lock_timeout").scalar() == "0"  # of the connection that goes on
+    store.close(), other.dispose()
+
+
 def test_a_backup_of_a_server_is_a_file(postgres, tmp_path):
     store = Store(postgres)
     store.rate(fill(store), "image-0", 3)

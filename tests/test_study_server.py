@@ -165,6 +165,14 @@ def test_parameters_of_a_panel_provider_come_back(app, tmp_path):
     study.close()
 
 
+def test_parameters_are_not_kept_where_the_consent_page_does_not_say_so(app, study):
+    """Somebody pastes a panel's link into a study of a class."""
+    person = Person(app, study)
+    person.join(source={"PROLIFIC_PID": "5f2a"})
+    assert "parameters" not in study.consent()
+    assert study.store.source(study.store.known(person.finish()["code"])) == {}
+
+
 def test_every_fourth_is_asked_the_other_question(tmp_path):
     study = Study(make_study(tmp_path / "two", runs=2, pairs=0, scales=("creative", "creative", "creative", "surprising")))
     app = make_app(study)

@@ -21,7 +21,7 @@ from creativelib.cli import build_parser, main
 from creativelib.study.report import report
 from creativelib.study.server.folder import Settings, Study
 from creativelib.study.server.guard import Signer
-from creativelib.study.stimuli import save_stimuli
+from creativelib.study.stimuli import Stimuli, save_stimuli
 from creativelib.study.store import Store
 from creativelib.study.tidy import safe, write
 
@@ -42,7 +42,7 @@ def test_the_figure_is_hidden_until_the_study_is_closed(teacher, app, study):
     answer = teacher.get("/teacher/report.html")
     page, policy = answer.text, answer.headers.get_list("content-security-policy")
     assert len(policy) == 1 and policy[0].startswith("default-src 'none'; style-src 'sha256-") and "script" not in policy[0]
-    assert "4 began, 1 are left out. 0 withdrew" in page and "Both tests hold" in page and "Krippendorff" in page
+    assert "4 began; left out: 1; withdrawn: 0." in page and "Both tests hold" in page and "Krippendorff" in page
     assert "data:image/png;base64," in page and "http" not in re.sub(r"base64,[^\"]*", "", page)
     late = Person(app, study)
     assert late.join()["message"] == "The study is closed." and late.rate("x", 1).status_code == 401
@@ -85,7 +85,11 @@ def test_the_export_is_tidy_with_a_codebook(teacher, app, study):
     assert {row["left_out"] for row in tables["ratings.csv"]} == {"1"} and "something else" in tables["raters.csv"][0]["reason"]
     for name in ("ratings.csv", "choices.csv", "raters.csv"):
         assert list(tables[name][0]) == [row["column"] for row in tables["codebook.csv"] if row["file"] == name]
-    for name, facts in json.loads(archive.read("manifest.json"))["files"].items():
+    manifest = json.loads(archive.read("manifest.json"))
+    opened = (study.folder / "study.opened.json").read_bytes()
+    fixed = {"sha256": hashlib.sha256(opened).hexdigest(), "changed": {}}
+    assert manifest["study.json at the first join"] == fixed and opened == (study.folder / "study.json").read_bytes()
+    for name, facts in manifest["files"].items():
         assert hashlib.sha256(archive.read(name)).hexdigest() == facts["sha256"] and facts["rows"] == len(tables[name])
 
 
@@ -204,7 +208,8 @@ def test_the_parts_of_the_compose_file_as_processes(postgres, tmp_path):
 
 def test_as_a_teacher_would(tmp_path, capsys):
     """new, serve, ten phones rate, one withdraws, report, export, delete."""
-    save_stimuli(stimuli(3, outsiders=1, repeats=1), tmp_path / "stimuli")
+    design = {"reach": 80.0, "candidates": [24], "checker": "the shipped one"}
+    save_stimuli(Stimuli(stimuli(3, outsiders=1, repeats=1), design), tmp_path / "stimuli")
     folder = tmp_path / "aliens"
     run = lambda *words: main(["study", *map(str, words)])  # noqa: E731
     new = ["new", folder, "--subject", "alien", "--contact", "Ann Other", "--stimuli", tmp_path / "stimuli", "--pairs", "2"]
@@ -236,7 +241,10 @@ def test_as_a_teacher_would(tmp_path, capsys):
     assert {"report.html", "ratings.csv", "codebook.csv"} <= {path.name for path in texts}
     assert not [path for path, content in texts.items() if gone.encode() in content]
     page = (folder / "report.html").read_text()
-    assert "9 began, 0 are left out. 1 withdrew" in page and "Both tests hold" in page
+    assert "9 began; left out: 0; withdrawn: 1, and" in page and "Both tests hold" in page
+    assert (
+        "Made by this rule (names and numbers of make_stimuli): reach 80.0; candidates [24]; checker the shipped one." in page
+    )
     assert run("delete", folder, states[0]["code"]) == 0
     assert not [path for path in folder.rglob("*") if path.is_file() and states[0]["code"].encode() in path.read_bytes()]
     assert run("delete", folder, states[0]["code"]) == 2
@@ -267,6 +275,63 @@ def test_the_report_says_what_each_question_found(tmp_path):
     for image in re.findall("<img[^>]*>", text):
         assert re.search('alt="[^"]{20,}"', image)
     study.close()
+
+
+def test_the_report_says_what_was_fixed_and_what_was_changed_since(app, study):
+    digest = study.digest()
+    assert study.fixed() is None and digest == hashlib.sha256((study.folder / "study.json").read_bytes()).hexdigest()
+    first = Person(app, study)
+    first.finish()
+    study.change(open=False)
+    assert study.fixed() == {"sha256": digest, "changed": {}}
+    assert f"<code>{digest}</code> (study.opened.json). Changed since: nothing." in report(study)
+    study.change(open=True, quickest=2000)
+    assert first.web.post("/api/withdraw", json={"sure": True}).status_code == 200
+    for _ in range(3):
+        Person(app, study).finish()
+    assert study.fixed() == {"sha256": digest, "changed": {"quickest": (500, 2000)}}
+    assert "Changed since: quickest, then 500, now 2000." in report(study)
+    again = Study(study.folder)
+    assert again.fixed() == study.fixed()
+    again.close()
+
+
+def test_people_who_did_not_come_by_the_pages_leave_nothing_fixed(study):
+    study.session.deal(study.store.rater("blue-fox", consent=True))
+    study.deal(study.store.rater("red-fox", consent=True))  # not the first: what was fixed then nobody knows
+    assert study.fixed() is None and "was not kept" in report(study)
+    (study.folder / "study.opened.json").write_text("[1]")
+    assert study.fixed()["changed"]["subject"] == (None, "alien")
+
+
+def test_a_setting_that_was_changed_by_hand_holds_when_the_study_is_opened(app, study):
+    """The orders are of the same settings as the page says, and as is kept as fixed."""
+    path = study.folder / "study.json"
+    path.write_text(path.read_text().replace('"per_rater": null', '"per_rater": 4'))
+    study.change(open=True)
+    assert len(Person(app, study).join()["order"]) == study.session.per_rater == 4
+    assert json.loads((study.folder / "study.opened.json").read_text())["per_rater"] == 4
+
+
+def test_the_report_says_what_everybody_would_say(app, study):
+    for _ in range(3):
+        Person(app, study).finish()
+    assert "Nobody is left out." in report(study) and "With everybody" not in report(study)
+    for _ in range(3):
+        Person(app, study).finish(5)  # the outsider too, so they are left out
+    page = report(study)
+    found = dict(re.findall(r'<p(?: class="check")?>([A-Z][\w ,]*?)(?: \([^)]*\))?: ([^<]*)</p>', page))
+    assert "3 raters" in found["Rise"] and "Both tests hold" in found["Rise"]
+    assert "6 raters" in found["With everybody, nobody left out"]
+    assert found["By order alone"].count("of comparisons") == 2
+
+
+def test_where_the_rule_leaves_out_all_the_report_says_so(app, study):
+    for _ in range(3):
+        Person(app, study).finish(5)
+    page = report(study)
+    assert "Asked how creative: nobody who is not left out, 0 ratings" in page and "Nobody has rated" not in page
+    assert "Not computed: ratings: got 0 rows" in page and "With everybody, nobody left out: Rise: +0.00 points" in page
 
 
 def test_a_port_that_is_taken_is_said_in_one_line(tmp_path, capsys):

@@ -7,7 +7,7 @@ from PIL import Image
 
 from creativelib.cli_arguments import path
 from creativelib.creation import PICTURE, Studio, draw
-from creativelib.gallery import STEPS, SUBJECTS, exhibits, find_run, table
+from creativelib.gallery import STEPS, SUBJECTS, counts_as_yes, exhibits, find_run, table
 from creativelib.metrics.memory import Memory
 
 WORDS = ("mushroom", "red fish", "lantern")  # that the paper does not have
@@ -37,6 +37,8 @@ def main(arguments: list[str] | None = None) -> None:
         "same noise after the search. The nearest training picture is the one most like the result, in features of a network",
         "that nothing was trained with (`creativelib.metrics.memory`); the cosine is 1 for a copy.",
     ]
+    if not studio.generator.settings.drawings:
+        lines.append("That is a picture of the icons' corpus, which this model did not learn from: it says nothing of copies.")
     if not options.raw and studio.generator.settings.drawings:
         lines.append("Pictures are traced for display; the checker saw them as they were decoded.")
     for subject in options.subjects:
@@ -49,6 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
         picture.save(options.out / name, quality=75, optimize=True, progressive=True)
         ended = f"; ended by the {run.stopped}" if run.stopped else ""
         said = f"surprise {before:.1f} -> {after:.1f} nats after {run.result_step} of {options.steps} steps{ended}"
+        said += f"; {counts_as_yes(run)}"
         lines += ["", f"## {subject}", "", f"{said}.", "", f"![{subject}: default above, creative below]({name})", ""]
         lines += table(exhibits(run, memory))
         print(f"{subject}: {said}", flush=True)

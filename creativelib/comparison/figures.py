@@ -44,6 +44,38 @@ def plane(summary: pd.DataFrame, across: str = "novelty", up: str = "judge", tit
     return figure
 
 
+@without_latex
+def rare_and_new(summary: pd.DataFrame, title: str = "explored after the run") -> Figure:
+    """For each method and budget two shares of its pictures, with their intervals: recognised and far from plain pictures; and
+    those of them that are far from every training picture too (``training``). What lies between is rare, and exists.
+
+    Args:
+        summary: from ``answers.summary``, with ``novel_and_valid`` and ``explored_new``.
+    """
+    rows = summary.to_dict("records")
+    figure = PlainFigure(figsize=(7.4, 1.4 + 0.26 * len(rows)), layout="constrained")
+    axis = figure.subplots()
+    marks = {
+        "novel_and_valid": ("o", "white", "far from plain pictures"),
+        "explored_new": ("s", "C0", "and from training pictures"),
+    }
+    for shift, (name, (marker, face, text)) in zip((-0.15, 0.15), marks.items(), strict=True):
+        ends = [
+            [max(0.0, row[name] - row[f"{name}_low"]) for row in rows],
+            [max(0.0, row[f"{name}_high"] - row[name]) for row in rows],
+        ]
+        axis.errorbar(
+            [row[name] for row in rows], [place + shift for place in range(len(rows))], xerr=ends, marker=marker, markersize=6,
+            color="C0", markerfacecolor=face, linewidth=1, capsize=2, linestyle="none", label=text,
+        )  # fmt: skip
+    axis.set(yticks=range(len(rows)), yticklabels=[label(row) for row in rows], xlabel="share of pictures, all recognised")
+    axis.tick_params(axis="y", labelsize=8)
+    axis.invert_yaxis()
+    figure.legend(*axis.get_legend_handles_labels(), fontsize=8, frameon=False, loc="outside lower center", ncols=2)
+    axis.set_title(literal(title), fontsize=11)
+    return figure
+
+
 AXES = {
     "novelty": "novelty (1: as far from plain pictures as these from each other)",
     "structure": "novelty of the picture without colour",

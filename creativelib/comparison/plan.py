@@ -18,7 +18,13 @@ MEASURES = (
     "novelty", "structure", "colour", "outside", "judge", "checker", "whole", "sharpness", "novel_and_valid", "surprise",
     "structure_change", "colour_distance", "vendi",
 )  # fmt: skip
-SHARES = ("outside", "judge", "checker", "whole", "novel_and_valid")  # of pictures: none is below 0 or above 1
+EXPLORED = (
+    "explored_distance",
+    "explored_new",
+    "explored_distance_structure",
+    "explored_new_structure",
+)  # not asked beforehand
+SHARES = ("outside", "judge", "checker", "whole", "novel_and_valid", *EXPLORED[1::2])  # of pictures: none below 0 or above 1
 SAYS = ("more", "less", "open")
 
 

@@ -9,14 +9,15 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from creativelib.comparison import answers, grid, plan, table
+from creativelib.comparison import answers, grid, plan, table, training
 from creativelib.methods import make_method
 from creativelib.methods.rates import RATES
 from creativelib.storage import data_folder, replace
 
 SHEET, QUALITY = 72, 60  # pixels of a picture on a sheet; of its WebP, half as large as a JPEG that looks alike
-MADE_WITH = "made_with.json"
-TABLES = ("results.csv", "summary.csv", "answers.csv", "variety.csv")
+MADE_WITH, NEAREST = "made_with.json", "nearest.csv.gz"
+GZIP = {"method": "gzip", "compresslevel": 9, "mtime": 1}  # the same bytes whenever it is written
+TABLES = ("results.csv", "summary.csv", "answers.csv", "variety.csv", NEAREST)
 
 
 def sheet_name(subject: str) -> str:
@@ -38,9 +39,9 @@ def write(
     weights: dict[str, str],
     settings: plan.Settings,
 ) -> "Comparison":
-    """Measure what is finished of ``cells``, and write ``results.csv``, ``summary.csv``, ``answers.csv``, ``variety.csv``, a
-    sheet for each subject and ``made_with.json``, into the folder that they are in. Each file is replaced as a whole, the last
-    one last.
+    """Measure what is finished of ``cells``, and write ``results.csv``, ``summary.csv``, ``answers.csv``, ``variety.csv``,
+    ``nearest.csv.gz``, a sheet for each subject and ``made_with.json``, into the folder that they are in. Each file is replaced
+    as a whole, the last one last.
 
     Raises:
         ValueError: no cell is finished. OSError: a file cannot be written; names it.
@@ -49,7 +50,9 @@ def write(
     frame = table.table(cells, out, settings, weights)
     if frame.empty:
         raise ValueError(f"out: no cell of this comparison is finished in {out}")
-    measures = [name for name in plan.MEASURES if name in frame]
+    pictures = training.nearest(cells, out, settings, weights)
+    frame = training.explored(frame, pictures)
+    measures = [name for name in (*plan.MEASURES, *plan.EXPLORED) if name in frame]
     tables = {
         "results.csv": frame.round(5),
         "summary.csv": answers.summary(frame, measures).round(4),
@@ -58,6 +61,7 @@ def write(
     }
     for name, rows in tables.items():
         replace(out / name, partial(rows.to_csv, index=False))
+    replace(out / NEAREST, partial(pictures.round(3).to_csv, index=False, compression=GZIP))
     for subject in dict.fromkeys(cell.subject for cell in cells):
         own = [cell for cell in cells if cell.subject == subject]
         page = table.sheet(own, out, settings, weights, results=settings.results, side=SHEET)
@@ -126,6 +130,11 @@ class Comparison:
     def variety(self) -> pd.DataFrame:
         """One row a method, budget and subject: see ``table.variety``."""
         return pd.read_csv(self.folder / "variety.csv")
+
+    @cached_property
+    def nearest(self) -> pd.DataFrame:
+        """One row a picture, with the training picture most like it: see ``training.nearest``."""
+        return pd.read_csv(self.folder / NEAREST)
 
     @property
     def sides(self) -> list[tuple[str, int]]:

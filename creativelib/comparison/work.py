@@ -36,7 +36,7 @@ Kept = tuple[dict[str, torch.Tensor], dict]  # what is written to a file
 def machinery(model: str, checker: str, device: str) -> tuple[Generator, object, Judge]:
     """Generator, checker and judge, loaded once in a process."""
     generator = load_generator(model, device=device)
-    return generator, load_checker(checker, device=device), Judge.load(data_folder() / "pocket" / "judge")
+    return generator, load_checker(checker, memory=generator.memory), Judge.load(data_folder() / "pocket" / "judge")
 
 
 def identity(settings: Settings) -> dict[str, str]:

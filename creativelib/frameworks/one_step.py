@@ -19,12 +19,12 @@ from transformers import CLIPImageProcessor, CLIPTextModelWithProjection, CLIPVi
 from creativelib import finish
 from creativelib.generator import NotFinite, embed_images
 from creativelib.loading import fast_precision
-from creativelib.memory import Ledger
+from creativelib.memory import ONE_STEP_WORK_PER_IMAGE, Ledger
 from creativelib.pipelines import freeze, repair_pooling
 from creativelib.prior_sampling import noise_sources
 from creativelib.text import TextCondition, TextReader
 
-AT_ONCE = 16  # pictures at once, at most, where no gradient is needed
+AT_ONCE = 16  # pictures at once, at most, where no gradient is needed; fewer where the memory is short
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,11 @@ class OneStep(TextReader):
         """Pictures, as many at once as may be; all at once where a gradient is needed."""
         if not sources:
             raise ValueError("sources: got none; give one torch.Generator a sample")
-        step = len(sources) if torch.is_grad_enabled() else AT_ONCE
+        step = len(sources)
+        if not torch.is_grad_enabled():
+            work = ONE_STEP_WORK_PER_IMAGE * (self.settings.image_size / 512) ** 2
+            step = max(1, int(min(AT_ONCE, self.memory.room() / work)))
+            self.memory.need(work=step * work)  # guests, a checker for one, make room
         for start in range(0, len(sources), step):
             yield self.pixels(condition, sources[start : start + step])
 

@@ -120,13 +120,12 @@ class ConceptLab(Method):
             number = len(losses)
             draw = random.Random(derive_seed(desk.seed, "template", number))
             template = draw.choice(TEMPLATES).replace("{a}", draw.choice(PREFIXES))
+            # first: they may need room on the device, which no encoder can give whose gradient is still to come
+            classes = [class_embedding(generator, template.format(token=word)) for word in (words, *negatives)]
             condition = generator.encode_text(template.format(token=TOKEN), {TOKEN: token})
             source = noise_sources([derive_seed(desk.seed, "step", number)])
             embedding = sample_embeddings(generator, condition, source)  # (1, d)
-            positive, *others = (
-                functional.cosine_similarity(embedding, class_embedding(generator, template.format(token=word)))
-                for word in (words, *negatives)
-            )
+            positive, *others = (functional.cosine_similarity(embedding, row) for row in classes)
             loss = conceptlab_loss(positive, torch.cat(others) if others else positive[:0], cap, floor)
             optimizer.zero_grad()
             loss.backward()

@@ -79,7 +79,8 @@ def _new(arguments: argparse.Namespace) -> int:
     settings = Settings(**{name: getattr(arguments, name) for name in names}, **texts)
     stimuli = load_stimuli(arguments.stimuli) if arguments.stimuli else _made(arguments)
     study = Study.new(arguments.folder, stimuli, settings)
-    print(f"{study.folder}: {len(study.stimuli)} pictures, {study.session.per_rater} for each person. Next:")
+    print(f"{study.folder}: {len(study.stimuli)} pictures, {study.session.per_rater} for each person")
+    print(f"What is fixed beforehand stands in study.json, SHA-256 {study.digest()}: publish it before anybody rates. Next:")
     print(f"  creativelib study serve {study.folder}")
     study.close()
     return 0
@@ -150,7 +151,7 @@ def _export(arguments: argparse.Namespace) -> int:
     study = _opened(arguments)
     _require_people(study)
     out = arguments.out or _free(study.folder / "exports", "export", "")
-    print(_without_late_withdrawals(study, lambda: write(study.store, study.settings, out)))
+    print(_without_late_withdrawals(study, lambda: write(study.store, study.settings, out, study.fixed())))
     study.close()
     return 0
 

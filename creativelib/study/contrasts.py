@@ -6,7 +6,7 @@ is about other raters and other runs.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -57,13 +57,15 @@ def difference_of(cells: np.ndarray, *, level: float = 0.95) -> Difference:
     )
 
 
-def paired_difference(ratings: pd.DataFrame, of: str, versus: str, *, level: float = 0.95) -> Difference:
+def paired_difference(ratings: pd.DataFrame, of: str, versus: str, *, level: float = 0.95, ordinal: bool = False) -> Difference:
     """How much higher one condition is rated than another, by the same rater in the same run.
 
     The interval speaks of other raters *and* other runs. Raters need not have seen all runs: what nobody compared is left out.
 
     Args:
         ratings: with rater, seed (of the run), condition, value. of, versus: two of the conditions.
+        ordinal: only which of two is higher counts, not by how much, for nobody knows that 0 to 1 is as far as 4 to 5. The
+            difference is then the share of comparisons in which ``of`` is higher, less the share in which it is lower.
 
     Raises:
         TypeError, ValueError: as ``checked_ratings``; a condition that nobody rated; fewer than two raters or runs with both.
@@ -76,7 +78,10 @@ def paired_difference(ratings: pd.DataFrame, of: str, versus: str, *, level: flo
     pairs = (table[of] - table[versus]).unstack("seed").dropna(how="all").dropna(axis=1, how="all").to_numpy()
     if min(pairs.shape) < 2:
         raise ValueError(f"ratings: got both conditions from {pairs.shape[0]} raters in {pairs.shape[1]} runs; give 2 of each")
-    return difference_of(pairs, level=level)
+    if not ordinal:
+        return difference_of(pairs, level=level)
+    found = difference_of(np.sign(pairs), level=level)
+    return replace(found, low=max(found.low, -1.0), high=min(found.high, 1.0))  # beyond there are no shares
 
 
 def p_words(p_value: float) -> str:
@@ -100,7 +105,12 @@ class RiseAndFall:
 
 
 def rise_and_fall(
-    ratings: pd.DataFrame, *, names: Sequence[str] = CONDITIONS, alpha: float = 0.05, level: float = 0.95
+    ratings: pd.DataFrame,
+    *,
+    names: Sequence[str] = CONDITIONS,
+    alpha: float = 0.05,
+    level: float = 0.95,
+    ordinal: bool = False,
 ) -> RiseAndFall:
     """Whether ratings rise from the first to the middle condition *and* fall from there to the last (section 7.3, Fig. 4).
 
@@ -108,7 +118,8 @@ def rise_and_fall(
     neither that it is measured well nor where the peak is.
 
     Args:
-        ratings: with rater, seed (of the run), condition, value. names: the three conditions in order.
+        ratings: with rater, seed (of the run), condition, value. names: the three conditions in order. ordinal: see
+            ``paired_difference``: a check of the test that was fixed, not another chance.
 
     Raises:
         TypeError, ValueError: as ``paired_difference``; other than three names, ``alpha`` not between 0 and 1.
@@ -118,6 +129,6 @@ def rise_and_fall(
     if not 0 < alpha < 1:
         raise ValueError(f"alpha: got {alpha!r}; give a share between 0 and 1, for example 0.05")
     first, middle, last = names
-    rise, fall = (paired_difference(ratings, middle, other, level=level) for other in (first, last))
+    rise, fall = (paired_difference(ratings, middle, other, level=level, ordinal=ordinal) for other in (first, last))
     p_value = max(rise.p_greater, fall.p_greater)
     return RiseAndFall(rise, fall, p_value, alpha, p_value < alpha)

@@ -1,5 +1,6 @@
 """The connection to a study's database: a SQLite file or a server, and one clear sentence where it cannot be used."""
 
+import logging
 import random
 import shutil
 import sqlite3
@@ -15,9 +16,11 @@ import sqlalchemy as sa
 
 from creativelib.study import schema
 
+LOG = logging.getLogger("creativelib.study")
 BUSY_SECONDS = 30  # how long a writer waits for the others, and a newcomer for a free connection
 POOL = 5  # connections to a server that are kept open while they are used,
 IDLE_SECONDS = 2  # and so long after: every notebook of a class has its own
+REWRITE_SECONDS = 5  # how long a deletion waits for each table until nobody uses it
 FULL = ("too many", "slots are reserved")  # what PostgreSQL says that has no connection left
 
 
@@ -124,11 +127,25 @@ class Database:
             yield connection
 
     def forget(self) -> None:
-        """Empty SQLite's log, in which deleted rows would stay until the next one overwrites it."""
-        if self.path is not None:
-            with self._told(), self.engine.connect() as connection:
-                connection.rollback()
-                connection.connection.driver_connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        """Let deleted rows be gone from the files too: SQLite's log, and a server's tables, keep them for a while."""
+        if self.path is None:
+            return self._rewrite()
+        with self._told(), self.engine.connect() as connection:
+            connection.rollback()
+            connection.connection.driver_connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _rewrite(self) -> None:
+        """PostgreSQL writes the tables anew, each in a moment in which nobody uses it; where none comes a warning says so."""
+        try:
+            with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                connection.exec_driver_sql(f"SET lock_timeout = {round(1000 * REWRITE_SECONDS)}")
+                try:
+                    for table in schema.OF_RATERS:
+                        connection.exec_driver_sql(f"VACUUM FULL {connection.dialect.identifier_preparer.format_table(table)}")
+                finally:
+                    connection.exec_driver_sql("RESET lock_timeout")
+        except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:  # they are deleted all the same
+            LOG.warning("PostgreSQL still has deleted rows in its files (%s): run VACUUM FULL there", self._sentence(error))
 
     def lock(self, connection: sa.Connection, key: int) -> None:
         """Until the transaction ends nobody else holds ``key``; on SQLite a writer is alone anyway."""

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from creativelib.study.agreement import krippendorff_alpha, repeat_agreement
 from creativelib.study.choices import crossed_share
-from creativelib.study.contrasts import Difference, p_words, paired_difference, rise_and_fall
+from creativelib.study.contrasts import Difference, RiseAndFall, p_words, paired_difference, rise_and_fall
 from creativelib.study.exclusions import exclusions, rule
 from creativelib.study.figures import by_condition, by_iteration, contrasts, who_rated, wundt_curve
 from creativelib.study.inverted_u import inverted_u
@@ -38,11 +38,14 @@ def report(study) -> str:
         for row in sessions.to_dict("records")
     ]
     choices = choices[~choices["rater"].isin(reasons)]
-    scales = [_scale(study, scale, rows, choices[choices["scale"] == scale]) for scale, rows in ratings.groupby("scale")]
+    scales = [
+        _scale(study, scale, ratings[ratings["scale"] == scale], rows, choices[choices["scale"] == scale])
+        for scale, rows in everything.groupby("scale")
+    ]
     facts = {
         "settings": asdict(study.settings), "study": study, "people": people, "rule": rule(study.settings), "scales": scales,
         "consent": study.consent(), "version": study.version(), "made": datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
-        "withdrawals": study.store.withdrawals(),
+        "withdrawals": study.store.withdrawals(), "fixed": study.fixed(),
         "kinds": pd.Series([one.kind for one in study.stimuli.values()]).value_counts().to_dict(),
     }  # fmt: skip
     folder = Path(__file__).parent / "server" / "templates"
@@ -66,20 +69,20 @@ def main_figure(study) -> bytes:
     return _png(figure)
 
 
-def _scale(study, scale: str, rows: pd.DataFrame, choices: pd.DataFrame) -> dict:
-    """What people who were asked one thing said."""
+def _scale(study, scale: str, rows: pd.DataFrame, everybody: pd.DataFrame, choices: pd.DataFrame) -> dict:
+    """What people who were asked one thing said: ``rows`` without those whom the rule leaves out."""
     found = {"name": scale, "who": who_rated(rows), "ratings": len(rows), "parts": [], "choices": _choices(study, choices)}
 
     def part(title: str, make: Callable[[], dict]) -> None:
         try:
-            found["parts"].append({"title": title, "why": "", "text": "", "figure": "", "alt": ""} | make())
+            found["parts"].append({"title": title, "why": "", "text": "", "figure": "", "alt": "", "checks": []} | make())
         except ValueError as error:  # too few raters, another design
-            found["parts"].append({"title": title, "why": str(error), "text": "", "figure": "", "alt": ""})
+            found["parts"].append({"title": title, "why": str(error), "text": "", "figure": "", "alt": "", "checks": []})
 
     if scale == CREATIVE:
-        part("Do ratings rise from the default, and fall again beyond?", lambda: _test(study, rows))
+        part("Do ratings rise from the default, and fall again beyond?", lambda: _test(study, rows, everybody))
     else:
-        part("Does what people see rise with the search, and with nats?", lambda: _seen(study, rows))
+        part("Does what people see rise with the search, and with nats?", lambda: _seen(study, rows, everybody))
     part("The pictures and their mean ratings", lambda: _pictures(study, rows))
     if not _has_conditions(study):  # else who was picked at which iteration follows from the pictures
         text = "Mean rating by iteration, with a line for each run."
@@ -97,22 +100,51 @@ def _has_conditions(study) -> bool:
         return False
 
 
-def _test(study, rows: pd.DataFrame) -> dict:
-    rows = _with_conditions(study, rows)
-    found = rise_and_fall(rows)
-    verdict = "Both tests hold" if found.verdict else "Not both tests hold"
-    text = f"Rise: {_said(found.rise)}. Fall: {_said(found.fall)}. {verdict} at {found.alpha:g}"
+def _test(study, rows: pd.DataFrame, everybody: pd.DataFrame) -> dict:
+    """The test that was fixed, and beside it two that say whether it hangs on a choice: nobody left out, order alone."""
+    rows, all_rows = _with_conditions(study, rows), _with_conditions(study, everybody)
+    checks = [_with_everybody(rows, all_rows, lambda: _both(rise_and_fall(all_rows)))]
+    try:
+        found = rise_and_fall(rows)
+    except ValueError as error:
+        return {"why": str(error), "checks": checks}
+    order = "By order alone (how often it is rated higher less how often lower, whatever the distance between two numbers): "
+    checks.append(order + _both(rise_and_fall(rows, ordinal=True), "of comparisons"))
     alt = "Mean rating of each condition, a line for each run, and both differences with their intervals."
-    return {"text": f"{text} ({p_words(found.p_value)}, the larger of the two)."} | _figure(contrasts(rows, found), alt)
+    return {"text": _both(found), "checks": checks} | _figure(contrasts(rows, found), alt)
 
 
-def _seen(study, rows: pd.DataFrame) -> dict:
-    rows = _with_conditions(study, rows)
+def _with_everybody(rows: pd.DataFrame, all_rows: pd.DataFrame, say: Callable[[], str]) -> str:
+    """What nobody was left out of says, beside the analysis that was fixed."""
+    if len(all_rows) == len(rows):
+        return "Nobody is left out."
+    try:
+        return f"With everybody, nobody left out: {say()}"
+    except ValueError as error:
+        return f"With everybody, nobody left out: not computed: {error}"
+
+
+def _both(found: RiseAndFall, unit: str = "points") -> str:
+    verdict = "Both tests hold" if found.verdict else "Not both tests hold"
+    text = f"Rise: {_said(found.rise, unit)}. Fall: {_said(found.fall, unit)}. {verdict} at {found.alpha:g}"
+    return f"{text} ({p_words(found.p_value)}, the larger of the two)."
+
+
+def _seen(study, rows: pd.DataFrame, everybody: pd.DataFrame) -> dict:
+    rows, all_rows = _with_conditions(study, rows), _with_conditions(study, everybody)
+    checks = [_with_everybody(rows, all_rows, lambda: _rises(all_rows))]
+    try:
+        return {"text": _rises(rows), "checks": checks}
+    except ValueError as error:
+        return {"why": str(error), "checks": checks}
+
+
+def _rises(rows: pd.DataFrame) -> str:
     pictures = rows.groupby("stimulus").agg(seen=("value", "mean"), nats=("surprise", "first"))
     steps = [_said(paired_difference(rows, *pair)) for pair in ((CONDITIONS[1], CONDITIONS[0]), (CONDITIONS[2], CONDITIONS[1]))]
     rank = pictures["seen"].corr(pictures["nats"], method="spearman")
     text = f"From {CONDITIONS[0]} to {CONDITIONS[1]}: {steps[0]}. From there to {CONDITIONS[2]}: {steps[1]}. "
-    return {"text": text + f"Rank correlation with nats over {len(pictures)} pictures: {rank:.2f}."}
+    return text + f"Rank correlation with nats over {len(pictures)} pictures: {rank:.2f}."
 
 
 def _with_conditions(study, rows: pd.DataFrame) -> pd.DataFrame:
@@ -120,10 +152,10 @@ def _with_conditions(study, rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(condition=rows["stimulus"].map(conditions(study.stimuli.values())))
 
 
-def _said(one: Difference) -> str:
+def _said(one: Difference, unit: str = "points") -> str:
     interval = f"95 % interval {one.low:+.2f} to {one.high:+.2f}"
     return (
-        f"{one.difference:+.2f} points ({interval}, one-sided {p_words(one.p_greater)}; {one.raters} raters, {one.runs} runs)"
+        f"{one.difference:+.2f} {unit} ({interval}, one-sided {p_words(one.p_greater)}; {one.raters} raters, {one.runs} runs)"
     )
 
 

@@ -87,6 +87,7 @@ WITHDRAWN = sa.Table(
     sa.Column("joined_to", sa.String(32), sa.ForeignKey("raters.id", ondelete="SET NULL")),
 )
 TABLES = (CONSENTS, RATERS, STIMULI, SESSIONS, RATINGS, CHOICES, WITHDRAWN)  # each refers to earlier ones only
+OF_RATERS = (RATERS, SESSIONS, RATINGS, CHOICES)  # what somebody who withdraws stands in
 SINCE_2 = {CONSENTS, WITHDRAWN, ABOUT}
 
 

@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 import zipfile
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -90,27 +91,36 @@ def safe(cell: object) -> object:
     return "'" + cell if isinstance(cell, str) and cell.startswith(FORMULA) else cell
 
 
-def files(store: Store, numbers: Rule) -> dict[str, bytes]:
-    """All files of an export by name: the tables as CSV (UTF-8, commas, NA where nothing is known), and a manifest."""
+def files(store: Store, numbers: Rule, fixed: Mapping | None = None) -> dict[str, bytes]:
+    """All files of an export by name: the tables as CSV (UTF-8, commas, NA where nothing is known), and a manifest.
+
+    Args:
+        fixed: what was fixed beforehand, see ``server.folder.Study.fixed``; it stands in the manifest.
+    """
     found = {}
     for name, frame in tables(store, numbers).items():
         found[name] = frame.map(safe).to_csv(index=False, na_rep="NA", lineterminator="\n").encode()
     count = {name: content.count(b"\n") - 1 for name, content in found.items()}
-    facts = {"kind": KIND, "made_at": datetime.now(UTC).isoformat(), "left out": rule(numbers)}
+    facts = {
+        "kind": KIND,
+        "made_at": datetime.now(UTC).isoformat(),
+        "left out": rule(numbers),
+        "study.json at the first join": fixed,
+    }
     facts["files"] = {name: {"rows": count[name], "sha256": hashlib.sha256(found[name]).hexdigest()} for name in found}
     return found | {MANIFEST: (json.dumps(facts, indent=1) + "\n").encode()}
 
 
-def zipped(store: Store, numbers: Rule) -> bytes:
+def zipped(store: Store, numbers: Rule, fixed: Mapping | None = None) -> bytes:
     """The same as one ZIP file."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in files(store, numbers).items():
+        for name, content in files(store, numbers, fixed).items():
             archive.writestr(name, content)
     return buffer.getvalue()
 
 
-def write(store: Store, numbers: Rule, folder: str | Path) -> Path:
+def write(store: Store, numbers: Rule, folder: str | Path, fixed: Mapping | None = None) -> Path:
     """Write the files to a new folder, whole or not at all. Raises FileExistsError where there is one."""
     folder = Path(folder).expanduser().absolute()
     if folder.exists():
@@ -120,7 +130,7 @@ def write(store: Store, numbers: Rule, folder: str | Path) -> Path:
     shutil.rmtree(partial, ignore_errors=True)  # of one that was killed
     partial.mkdir()
     try:
-        for name, content in files(store, numbers).items():
+        for name, content in files(store, numbers, fixed).items():
             (partial / name).write_bytes(content)
         partial.rename(folder)
     finally:

@@ -25,6 +25,7 @@ from creativelib.widgets import png
 
 PICTURE = 512  # pixels, the longer side
 KIND = "creativelib study 1"
+OPENED = "study.opened.json"  # study.json as it was when the first person joined
 ERASING = ".erasing"  # a file that is there while somebody is taken out of all the others
 CONSENT = """You will see {count} pictures, one at a time, and rate each with a number from 0 to 5{then}. It takes about \
 {minutes} minutes. {purpose}
@@ -87,6 +88,11 @@ class Settings:
         if self.completion_url and not self.completion_url.startswith("https://"):
             raise ValueError(f"completion_url: got {self.completion_url!r}; give an address that begins with https://")
 
+    @property
+    def paid(self) -> bool:
+        """Whether people come from a panel provider, whose parameters are then kept, as the consent page says."""
+        return bool(self.completion_url or self.completion_code)
+
 
 class Study:
     """A folder with a study: ``study.json``, ``keys.json`` (secret), ``stimuli/``, and the ratings in ``ratings.sqlite`` or in
@@ -109,11 +115,13 @@ class Study:
             self.secret, self.teacher_token = str(keys["secret"]), str(keys["teacher"])
         except (OSError, ValueError, KeyError, TypeError):
             raise ValueError(f"folder: {self.folder / 'keys.json'} is missing or broken; fetch it from a backup") from None
-        self.stimuli = {one.id: one for one in load_stimuli(self.folder / "stimuli")}
+        stimuli = load_stimuli(self.folder / "stimuli")
+        self.stimuli, self.design = {one.id: one for one in stimuli}, stimuli.design  # by which rule they were made
         self._pixels: dict[str, bytes] = {}
+        self._kept = (self.folder / OPENED).is_file()
         self._files = threading.RLock()  # nobody writes a copy of the ratings while somebody is taken out of the copies
         self.store = Store(database or self.folder / "ratings.sqlite")
-        self.session = RatingSession(self.store, list(self.stimuli.values()), **self._design())
+        self.session = self._session()
         self.finish_erasing()
 
     @classmethod
@@ -145,7 +153,8 @@ class Study:
     def _read(self) -> Settings:
         path = self.folder / "study.json"
         try:
-            facts = json.loads(path.read_text())
+            self._text = path.read_bytes()
+            facts = json.loads(self._text)
             known = facts.pop("kind") == KIND
             names = {one.name for one in fields(Settings)}
             if not known or set(facts) - names:
@@ -155,13 +164,47 @@ class Study:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"folder: {path} cannot be read: {error}") from None
 
-    def _design(self) -> dict:
-        return {"per_rater": self.settings.per_rater, "seed": self.settings.seed, "scales": self.settings.scales, "first": 0}
+    def _session(self) -> RatingSession:
+        options = {"per_rater": self.settings.per_rater, "seed": self.settings.seed, "scales": self.settings.scales}
+        return RatingSession(self.store, list(self.stimuli.values()), first=0, **options)
 
     def change(self, **changes) -> None:
         """Change settings, on disk too; for example ``open=False``."""
-        self.settings = replace(self._read(), **changes)
-        _write(self.folder / "study.json", self.settings)
+        _write(self.folder / "study.json", replace(self._read(), **changes))
+        self.settings = self._read()
+        self.session = self._session()
+
+    # --- what was fixed beforehand --------------------------------------------------------------------------------------
+
+    def digest(self) -> str:
+        """SHA-256 of ``study.json`` as it is: to be published before anybody rates."""
+        return hashlib.sha256(self._text).hexdigest()
+
+    def deal(self, rater: str) -> str:
+        """The session of a rater. Before the first of all ``study.json`` is kept as it is, so that a report can say what was
+        fixed beforehand.
+        """
+        if not self._kept:
+            with self._files:
+                path = self.folder / OPENED
+                if not path.exists() and self.store.sessions().empty and not self.store.withdrawals():
+                    _write_whole(path, self._text)
+                self._kept = True
+        return self.session.deal(rater)
+
+    def fixed(self) -> dict | None:
+        """``study.json`` as it was when the first person joined: its ``sha256``, and what was ``changed`` since, by name (then,
+        now). ``None`` where it was not kept, because people joined otherwise than by the pages.
+        """
+        if not (self.folder / OPENED).is_file():
+            return None
+        text, now = (self.folder / OPENED).read_bytes(), json.loads(json.dumps(asdict(self.settings)))
+        try:
+            then = dict(json.loads(text))
+        except (ValueError, TypeError):  # somebody changed it: nothing is known to be as it was
+            then = {}
+        changed = {name: (then.get(name), value) for name, value in now.items() if name != "open" and then.get(name) != value}
+        return {"sha256": hashlib.sha256(text).hexdigest(), "changed": changed}
 
     def close(self) -> None:
         """Let go of the database."""
@@ -173,7 +216,7 @@ class Study:
         """The text that one agrees to."""
         settings, count = self.settings, self.session.per_rater
         parameters = ""
-        if settings.completion_url or settings.completion_code:
+        if settings.paid:
             parameters = " The parameters of the panel that sent you here are kept so that you are paid."
         values = {name: str(getattr(settings, name)).strip() for name in ("purpose", "retention", "age", "contact")}
         then = "; then a few pairs follow" if settings.pairs else ""
@@ -250,10 +293,13 @@ def free(folder: str | Path) -> Path:
 
 
 def _write(path: Path, settings: Settings) -> None:
+    _write_whole(path, (json.dumps({"kind": KIND} | asdict(settings), indent=1) + "\n").encode())
+
+
+def _write_whole(path: Path, data: bytes) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(partial, "w") as file:
-        json.dump({"kind": KIND} | asdict(settings), file, indent=1)
-        file.write("\n")
+    with open(partial, "wb") as file:
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)

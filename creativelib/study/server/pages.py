@@ -142,7 +142,7 @@ class Pages:
             raise HTTPException(403, "The study is closed.")
         if body.get("agreed") is not True or body.get("version") != self.study.version():
             raise HTTPException(409, "The text has changed since this page was opened: load it again and read it.")
-        given = body.get("source") if isinstance(body.get("source"), dict) else {}
+        given = body.get("source") if self.study.settings.paid and isinstance(body.get("source"), dict) else {}
         source = {name: _text(value) for name, value in given.items() if name in SOURCES and isinstance(value, str)}
         try:
             mine = await run_in_threadpool(self._join, self.study.rater_id(key), source)
@@ -158,7 +158,7 @@ class Pages:
         while store.known(code):  # somebody else has it
             code = suggested_code()
         found = store.rater(code, consent=True, text=self.study.consent(), id=rater, source=source)
-        return [found, self.study.session.deal(found)]
+        return [found, self.study.deal(found)]
 
     async def answers(self, request: Request) -> Response:
         """Answers of a browser, each with a name of its own. What is answered with 200 is on disk; again changes nothing."""

@@ -165,9 +165,12 @@ class Teacher:
     # --- files --------------------------------------------------------------------------------------------------------
 
     async def export(self, request: Request) -> Response:
+        return _file(await run_in_threadpool(self._zipped), "ratings.zip", "application/zip")
+
+    def _zipped(self) -> bytes:
         from creativelib.study.tidy import zipped
 
-        return _file(await run_in_threadpool(zipped, self.study.store, self.study.settings), "ratings.zip", "application/zip")
+        return zipped(self.study.store, self.study.settings, self.study.fixed())
 
     async def backup(self, request: Request) -> Response:
         return _file(await run_in_threadpool(self.study.backup_bytes), "ratings.sqlite", "application/vnd.sqlite3")
