@@ -39,7 +39,7 @@ def test_notebook_is_executed_light_and_without_widget_state(path):
     assert stubs == solutions >= 1
 
 
-def test_pictures_get_smaller_and_keep_every_colour():
+def test_pictures_get_smaller_and_keep_their_colours():
     drawn = np.random.default_rng(0).integers(0, 4, (40, 60, 4), dtype=np.uint8) * 80
     for alpha in (255, drawn[..., 3]):  # opaque; some of it is seen through
         drawn[..., 3] = alpha
@@ -51,6 +51,17 @@ def test_pictures_get_smaller_and_keep_every_colour():
         (small,) = run_notebooks.figures(notebook)
         assert len(small) < len(file.getvalue()) / 2
         assert np.array_equal(np.asarray(Image.open(io.BytesIO(small)).convert("RGBA")), drawn)
+    x, y = np.meshgrid(np.linspace(0, 255, 200), np.linspace(0, 255, 150))
+    soft = np.stack([x, y, (x + y) / 2], -1).astype(np.uint8)  # of more than 256 colours: each is near to one that is kept
+    noisy = np.clip(soft + np.random.default_rng(1).normal(0, 4, soft.shape), 0, 255).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noisy).save(file, "PNG")
+    output = nbformat.v4.new_output("display_data", {"image/png": base64.b64encode(file.getvalue()).decode()})
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=[output])])
+    run_notebooks.compact(notebook)
+    (small,) = run_notebooks.figures(notebook)
+    off = np.asarray(Image.open(io.BytesIO(small)).convert("RGB")).astype(float) - noisy
+    assert len(small) < len(file.getvalue()) / 2 and np.sqrt((off**2).mean()) < 8
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

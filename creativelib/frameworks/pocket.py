@@ -1,14 +1,14 @@
 """The shipped one-step model: a UNet of its own, and the text encoder, autoencoder and eyes of Pocket Kandinsky.
 
-Only the UNet lies in its folder; together they are a ``StableDiffusionPipeline`` as it is, which its ``save_pretrained`` writes
-whole.
+Only the UNet lies in its folder (``eight_bits``); together they are a ``StableDiffusionPipeline`` as it is, which its
+``save_pretrained`` writes whole.
 """
 
 import hashlib
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline, TCDScheduler, UNet2DConditionModel, VQModel
+from diffusers import AutoencoderKL, StableDiffusionPipeline, TCDScheduler, VQModel
 from transformers import (
     CLIPImageProcessor,
     CLIPTextModel,
@@ -17,6 +17,7 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
+from creativelib.frameworks.eight_bits import load_unet
 from creativelib.frameworks.one_step import Eyes
 from creativelib.loading import load_pretrained
 from creativelib.storage import read_json
@@ -101,7 +102,7 @@ def assemble(model: Path, student: Path) -> tuple[StableDiffusionPipeline, Eyes]
         vae=kl_autoencoder(movq),
         text_encoder=load(CLIPTextModel, prior / "text_encoder"),
         tokenizer=load(CLIPTokenizer, prior / "tokenizer", "tokenizer_config.json"),
-        unet=load(UNet2DConditionModel, student / "unet"),
+        unet=load_pretrained("model", str(student / "unet"), "config.json", load_unet),
         scheduler=load(TCDScheduler, student / "scheduler", "scheduler_config.json"),
         safety_checker=None,
         feature_extractor=None,

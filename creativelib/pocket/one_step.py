@@ -2,7 +2,6 @@
 (``one_step_pairs``). In the form of Stable Diffusion; text encoder and autoencoder are Pocket Kandinsky's own.
 """
 
-import copy
 import json
 import shutil
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 from transformers import CLIPTextModelWithProjection
 
-from creativelib.frameworks import pocket
+from creativelib.frameworks import eight_bits, pocket
 from creativelib.pocket import autoencoder, clip, decoder, taxonomy, training
 from creativelib.pocket.autoencoder import LATENT_CHANNELS
 from creativelib.pocket.judge import Judge
@@ -24,7 +23,7 @@ from creativelib.text import positive_prompt
 
 CRITIC_WEIGHT = 0.05  # of the critic's word beside the regression
 CRITIC_FROM = 0.5  # of the training is done when it is asked
-MOST_MIB = 8  # of what is shipped
+MOST_MIB = 5  # of what is shipped
 SETTINGS = {"image_size": 128, "eta": 1.0, "learning_rate": 2e-4, "drawings": True}  # of the search, see ``OneStepSettings``
 
 
@@ -166,6 +165,7 @@ def distil(model: Path, work: Path, out: Path, count: int, steps: int, device: s
     pairs = make_pairs(teacher, count, here / "pairs", seed)
     kept = max(1, len(pairs) // 50 // pairs.seeds) * pairs.seeds  # whole texts
     student = train(teacher, pairs.part(0, -kept), here, steps, seed=seed)
+    student.load_state_dict(eight_bits.unpack(eight_bits.pack(student.state_dict())))  # what is shipped is what is measured
     found = measure(student, teacher, pairs.part(-kept), movq, Judge.load(model / "judge"))
     facts = {"pairs": len(pairs) - kept, "steps": steps, "seed": seed, "teacher": teacher.mark, "measured": found}
     text = CLIPTextModelWithProjection.from_pretrained(model / "prior" / "text_encoder", dtype=torch.float32)
@@ -174,13 +174,13 @@ def distil(model: Path, work: Path, out: Path, count: int, steps: int, device: s
 
 
 def export(model: UNet2DConditionModel, out: Path, facts: dict, logs: Path) -> None:
-    """Write ``out``: the student in half precision, its scheduler, ``facts`` as ``one_step.json``, the curve of its training.
+    """Write ``out``: the student in eight bits, its scheduler, ``facts`` as ``one_step.json``, the curve of its training.
 
     Raises:
         SystemExit: it is too large to ship.
     """
     shutil.rmtree(out, ignore_errors=True)
-    copy.deepcopy(model).half().save_pretrained(out / "unet")
+    eight_bits.save_unet(model, out / "unet")
     pocket.scheduler().save_pretrained(out / "scheduler")
     shutil.copytree(logs, out / "logs")
     (out / "one_step.json").write_text(json.dumps(facts, indent=2) + "\n")
