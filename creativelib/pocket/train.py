@@ -44,7 +44,7 @@ BUDGETS = {
     "cpu": {
         "autoencoder": 8600, "space": 2000, "text": 1800, "image": 9000, "prior": 16000, "decoder": 60500, "pixels": 12000,
         "checker-eyes": 1200, "checker": 6500, "possible": 34000, "possible-held-out": 2000, "drawn": 6000, "dissolved": 4000,
-        "searched-runs": 16, "searched": 500, "baseline": 2000, "one-step-pairs": 17920, "one-step": 13000,
+        "searched-runs": 16, "searched": 500, "baseline": 2000, "one-step-pairs": 16384, "one-step": 13000,
     },
     "gpu": {
         "autoencoder": 30000, "space": 3000, "text": 6000, "image": 30000, "prior": 40000, "decoder": 120000, "pixels": 60000,
