@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from creativelib.frameworks import eight_bits, pocket
 from creativelib.pocket import autoencoder, clip, decoder, one_step, one_step_pairs, taxonomy
@@ -123,6 +124,9 @@ def test_the_student_learns_and_what_is_shipped_is_measured(teacher, tmp_path, m
     student = eight_bits.load_unet(out / "unet")
     assert 3.5 < sum(path.stat().st_size for path in out.rglob("*.safetensors")) / 2**20 < 4.5
     assert student.config.in_channels == 8 and student.config.cross_attention_dim == clip.DIM
+    card = (out / "MODEL_CARD.md").read_text()
+    assert "6 pairs of noise and picture, 2 steps" in card and card.count("| 100% | 100% |") == 9
+    assert Image.open(out / "sheet.jpg").size == (128, 8 * 128)  # one picture of each subject was judged
     monkeypatch.setattr(one_step, "MOST_MIB", 1)
     with pytest.raises(SystemExit, match="^Too large to ship: [34].* MiB, 1 allowed"):
-        one_step.export(student, out, facts, tmp_path / "one-step" / teacher.mark / "logs")
+        one_step.export(student, out, facts, np.zeros((8, 8, 3), np.uint8), tmp_path / "one-step" / teacher.mark / "logs")

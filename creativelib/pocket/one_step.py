@@ -6,9 +6,11 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers import UNet2DConditionModel, VQModel
 from diffusers.models.attention_processor import AttnProcessor
+from PIL import Image
 from torch import nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
@@ -118,13 +120,16 @@ def train(
 
 
 @torch.no_grad()
-def measure(model: UNet2DConditionModel, teacher: Teacher, held_out: Pairs, movq: VQModel, judge: Judge) -> dict:
+def measure(
+    model: UNet2DConditionModel, teacher: Teacher, held_out: Pairs, movq: VQModel, judge: Judge
+) -> tuple[dict, np.ndarray]:
     """How near the student is to its teacher, on noise and texts that it was not trained on.
 
     Returns:
         ``unexplained``: squared error of the latents over their variance, and ``unexplained_of_seeds``, over the variance among
         pictures of one text. ``judge``: by subject, the share of plain pictures that the judge calls so, of the student and of
-        the teacher; ``judged``: how many pictures of either.
+        the teacher; ``judged``: how many pictures of either. Beside it a sheet (H, W, 3) uint8 of the student's pictures: a row
+        for each subject, the first eight seeds.
     """
     seeds = min(16, max(1, len(held_out) // held_out.seeds))
     hidden = teacher.hidden_states(held_out.texts)
@@ -134,19 +139,22 @@ def measure(model: UNet2DConditionModel, teacher: Teacher, held_out: Pairs, movq
     )
     within = target.unflatten(0, (-1, held_out.seeds)).var(1, correction=1).mean()
     error = functional.mse_loss(drawn, target)
-    shares = {}
+    shares, rows = {}, []
     for number, subject in enumerate(taxonomy.SUBJECTS):
         prompt = positive_prompt(subject)
         noise = torch.randn(seeds, *SHAPE, generator=training.step_generator(1, number))
         told = teacher.hidden_states([prompt]).expand(seeds, -1, -1)
         both = predict(model, noise.to(teacher.device), told).float().cpu(), teacher.draw([prompt], noise[None])[0]
-        shares[subject] = [float(judge.is_subject(autoencoder.decode(movq, latents), subject).mean()) for latents in both]
-    return {
+        images = [autoencoder.decode(movq, latents) for latents in both]
+        shares[subject] = [float(judge.is_subject(part, subject).mean()) for part in images]
+        rows.append(np.concatenate(images[0][:8], 1))
+    figures = {
         "unexplained": float(error / target.var()),
         "unexplained_of_seeds": float(error / within),
         "judged": seeds,
         "judge": {subject: {"student": own, "teacher": other} for subject, (own, other) in shares.items()},
     }
+    return figures, np.concatenate(rows)
 
 
 # --- all of it --------------------------------------------------------------------------------------------------------
@@ -166,15 +174,55 @@ def distil(model: Path, work: Path, out: Path, count: int, steps: int, device: s
     kept = max(1, len(pairs) // 50 // pairs.seeds) * pairs.seeds  # whole texts
     student = train(teacher, pairs.part(0, -kept), here, steps, seed=seed)
     student.load_state_dict(eight_bits.unpack(eight_bits.pack(student.state_dict())))  # what is shipped is what is measured
-    found = measure(student, teacher, pairs.part(-kept), movq, Judge.load(model / "judge"))
+    found, sheet = measure(student, teacher, pairs.part(-kept), movq, Judge.load(model / "judge"))
     facts = {"pairs": len(pairs) - kept, "steps": steps, "seed": seed, "teacher": teacher.mark, "measured": found}
     text = CLIPTextModelWithProjection.from_pretrained(model / "prior" / "text_encoder", dtype=torch.float32)
     learned_from = pocket.marks(movq, text)
-    export(student, out, {**SETTINGS, "learned_from": learned_from, **facts}, here / "logs")
+    export(student, out, {**SETTINGS, "learned_from": learned_from, **facts}, sheet, here / "logs")
 
 
-def export(model: UNet2DConditionModel, out: Path, facts: dict, logs: Path) -> None:
-    """Write ``out``: the student in eight bits, its scheduler, ``facts`` as ``one_step.json``, the curve of its training.
+CARD = """# Pocket Kandinsky in one step
+
+Noise and a text to latents in one evaluation of a small UNet, in the form of Stable Diffusion. Text encoder, autoencoder and
+the image encoder that looks at its pictures are those of [Pocket Kandinsky](../pocket/MODEL_CARD.md), which taught it; so are
+[sources and licences](../pocket/SOURCES.md). `creativelib.load_one_step("pocket")` puts the parts together; notebook
+[09](../../notebooks/09_other_frameworks.ipynb) works with it. Weights are kept in eight bits, see
+`creativelib.frameworks.eight_bits`.
+
+Trained by `python -m creativelib.pocket.train --stages one-step`: {pairs:,} pairs of noise and picture, {steps:,} steps.
+
+| subject | the judge calls it so | its teacher's pictures |
+|---|---|---|
+{rows}
+| **mean** | {student:.0%} | {teacher:.0%} |
+
+{judged} plain pictures of each. On noise that it was not trained on, it leaves {unexplained:.0%} of the variance of its
+teacher's latents unexplained, {within:.0%} of that among pictures of one text: where it cannot know, it draws soft shapes. It
+knows the prompts of the eight subjects; of other words it was shown nothing.
+
+![plain pictures of the eight subjects, a row each, first seeds](sheet.jpg)
+"""
+
+
+def card(facts: dict) -> str:
+    """``MODEL_CARD.md`` of what was measured."""
+    measured, shares = facts["measured"], facts["measured"]["judge"]
+    rows = "\n".join(f"| {subject} | {one['student']:.0%} | {one['teacher']:.0%} |" for subject, one in shares.items())
+    means = {who: sum(one[who] for one in shares.values()) / len(shares) for who in ("student", "teacher")}
+    return CARD.format(
+        pairs=facts["pairs"],
+        steps=facts["steps"],
+        rows=rows,
+        judged=measured["judged"],
+        unexplained=measured["unexplained"],
+        within=measured["unexplained_of_seeds"],
+        **means,
+    )
+
+
+def export(model: UNet2DConditionModel, out: Path, facts: dict, sheet: np.ndarray, logs: Path) -> None:
+    """Write ``out``: the student in eight bits, its scheduler, ``facts`` as ``one_step.json`` and as a card with a ``sheet`` of
+    its pictures, the curve of its training.
 
     Raises:
         SystemExit: it is too large to ship.
@@ -184,6 +232,8 @@ def export(model: UNet2DConditionModel, out: Path, facts: dict, logs: Path) -> N
     pocket.scheduler().save_pretrained(out / "scheduler")
     shutil.copytree(logs, out / "logs")
     (out / "one_step.json").write_text(json.dumps(facts, indent=2) + "\n")
+    (out / "MODEL_CARD.md").write_text(card(facts), encoding="utf-8")
+    Image.fromarray(sheet).save(out / "sheet.jpg", quality=75)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file()) / 2**20
     print(f"{out}: {size:.1f} MiB")
     if size > MOST_MIB:
