@@ -121,4 +121,5 @@ def test_the_rule_names_everybody_and_why(store):
     store.unite("careful", "other device")
     assert exclusions(store.ratings(), Numbers)["careful"] == "was asked both questions"
     assert "500 ms" in rule(Numbers) and "of 8 or more, one number" in rule(Numbers)
+    assert "hasty" not in exclusions(store.ratings().drop(columns="milliseconds"), Numbers)
     assert exclusions(store.ratings().iloc[:0], Numbers) == {}

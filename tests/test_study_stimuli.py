@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -135,6 +136,17 @@ def test_what_is_handed_out_holds_pixels_and_nothing_else(stimuli, tmp_path):
     files = sorted((folder / "pictures").iterdir())
     assert [path.stem for path in files] == sorted(one.id for one in stimuli)
     assert all(not Image.open(path).info for path in files)  # no text, no settings inside
+
+
+def test_the_times_of_files_do_not_say_what_is_what(tmp_path, monkeypatch):
+    """A ZIP keeps them: pictures that are written run by run stand in it as default, creative, overshoot."""
+    pictures = [
+        Stimulus.blinded("image", bytes([run, step]), seed=run, iteration=step) for run in range(6) for step in range(3)
+    ]
+    written, write = [], Path.write_bytes
+    monkeypatch.setattr(Path, "write_bytes", lambda path, data: (written.append(path.stem), write(path, data)))
+    save_stimuli(pictures, tmp_path / "study")
+    assert written == sorted(one.id for one in pictures) != [one.id for one in pictures]
 
 
 def test_saved_and_loaded_they_go_into_a_store(stimuli, tmp_path):

@@ -26,12 +26,14 @@ def exclusions(ratings: pd.DataFrame, numbers: Rule) -> dict[str, str]:
     """Code -> reason of everybody whom the rule leaves out.
 
     Args:
-        ratings: of ``Store.ratings``, of all scales. Nobody is asked both questions, but who took part twice, and was joined
-            into one afterwards (``Store.unite``), may have been: what they said second was not naive.
+        ratings: of ``Store.ratings``, of all scales; without milliseconds (simulated ones) nobody was too quick. Nobody is
+            asked both questions, but who took part twice, and was joined into one afterwards (``Store.unite``), may have been:
+            what they said second was not naive.
     """
     scales = ratings.groupby("rater")["scale"].nunique()
     found = {rater: "was asked both questions" for rater in scales[scales > 1].index}
-    ratings = ratings.assign(milliseconds=pd.to_numeric(ratings["milliseconds"], errors="coerce"))
+    if "milliseconds" in ratings:
+        ratings = ratings.assign(milliseconds=pd.to_numeric(ratings["milliseconds"], errors="coerce"))
     for _, rows in ratings.groupby("scale"):
         if (rows["kind"] == "image").any():
             out = of_one_scale(rows, allowed=numbers.failed_checks, fastest=numbers.quickest)

@@ -80,7 +80,7 @@ def save_stimuli(stimuli: Sequence[Stimulus], folder: str | Path) -> Path:
     """
     folder = Path(folder).expanduser()
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
-    for one in stimuli:
+    for one in sorted(stimuli, key=lambda one: one.id):  # files keep the time: run by run it would say what is what
         (folder / "pictures" / f"{one.id}.png").write_bytes(one.png)
     partial = folder / "key.json.partial"
     facts = {"format": FORMAT, "design": getattr(stimuli, "design", {}), "stimuli": [one.facts for one in stimuli]}
