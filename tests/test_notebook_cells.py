@@ -10,11 +10,14 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+from studies import Person, stimuli
 
 from creativelib.directions import NegativeCluster
 from creativelib.labelling import Labelling
 from creativelib.labels import Labels, fingerprint
 from creativelib.storage import data_folder
+from creativelib.study.server.app import make_app
+from creativelib.study.server.folder import Settings, Study
 from creativelib.typicality import TypicalityModel
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -118,3 +121,25 @@ def test_the_first_round_is_begun_once(small_generator, tmp_path):
 def test_creativelib_comes_first(path):
     first = next(cell for cell in code_cells(path) if cell).splitlines()[0]
     assert first.startswith(("import creativelib", "from creativelib")), first
+
+
+@pytest.mark.parametrize("subject", ["alien", "chair"])
+def test_notebook_06_reads_a_class_by_the_folder_of_its_study(tmp_path, subject, capsys):
+    """Pictures, ratings, subject and the rule of whom to leave out are the study's."""
+    study = Study.new(tmp_path / "class", stimuli(runs=4, outsiders=1), Settings(subject, "Ann", pairs=0, quickest=50))
+    for _ in range(3):
+        Person(make_app(study), study).finish()
+    Person(make_app(study), study).finish(5)
+    study.close()
+    wanted = ("import creativelib", "import figures", "STUDY = None", "Study(STUDY", "left_out = exclusions")
+    wanted += ("rise_and_fall(ratings)",)
+    path = ROOT / "notebooks" / "06_wundt_curve_study.ipynb"
+    cells = [cell for cell in code_cells(path) if any(word in cell for word in wanted)]
+    names = {}
+    for cell in cells:
+        exec(cell.replace("STUDY = None", f"STUDY = {str(tmp_path / 'class')!r}"), names)
+    said = capsys.readouterr().out
+    assert names["SUBJECT"] == subject and names["searches"] is None and len(names["left_out"]) == 1
+    assert "3 raters, 36 ratings; left out: 1" in said and "less than 50 ms" in said
+    assert names["found"].verdict and names["found"].rise.raters == 3 and "nobody left out: rise" in said
+    names["study"].close()

@@ -268,6 +268,20 @@ def test_a_look_is_a_number_of_milliseconds(store, given):
     assert store.ratings().empty
 
 
+def test_who_withdraws_while_another_program_reads_is_gone_when_that_ends(store, where, monkeypatch, caplog):
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.2)
+    store.rate(fill(store, "somebody-7k3m"), "image-0", 3)
+    named = lambda: [path for path in where.parent.iterdir() if b"somebody-7k3m" in path.read_bytes()]  # noqa: E731
+    reader = sqlite3.connect(where, isolation_level=None)
+    reader.execute("BEGIN")
+    assert reader.execute("SELECT * FROM raters").fetchall()
+    store.delete_rater("somebody-7k3m")
+    assert store.ratings().empty and named()  # the reader still sees them
+    assert f"another program reads {where}" in caplog.text
+    reader.rollback(), reader.close()
+    assert store.ratings().empty and not named()
+
+
 # --- a server that goes away --------------------------------------------------------------------------------------------
 
 

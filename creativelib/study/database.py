@@ -132,7 +132,9 @@ class Database:
             return self._rewrite()
         with self._told(), self.engine.connect() as connection:
             connection.rollback()
-            connection.connection.driver_connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            busy = connection.connection.driver_connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        if busy:
+            LOG.warning("another program reads %s: what was deleted stays in its files until that ends", self.place)
 
     def _rewrite(self) -> None:
         """PostgreSQL writes the tables anew, each in a moment in which nobody uses it; where none comes a warning says so."""
