@@ -175,20 +175,28 @@ class Ledger:
         return self.limit - sum(part.bytes for part in self.parts.values() if part.stays or part.name in names)
 
     def need(self, *names: str, work: float = GUEST_WORK) -> None:
-        """Have the parts ``names`` on the device, and ``work`` bytes free beside them if that can be."""
-        wanted = [self.parts.pop(name) for name in names]
-        for part in list(self.parts.values()):  # the one that was not used for the longest time first
-            needed = self.bytes() + sum(one.bytes for one in wanted) + work  # the wanted are out of ``parts`` here
-            if part.there and not part.stays and needed > self.limit:
+        """Have the parts ``names`` on the device, and ``work`` bytes free beside them if that can be.
+
+        Raises:
+            torch.OutOfMemoryError: the device has no room all the same. What came of a part is away again, and can come later.
+        """
+        coming = sum(self.parts[name].bytes for name in names if not self.parts[name].there)
+        for part in self.parts.values():  # the one that was not used for the longest time first
+            leaves = part.there and not part.stays and part.name not in names
+            if leaves and self.bytes() + coming + work > self.limit:
                 self._send_home(part)
-        for part in wanted:
-            self.parts[part.name] = part
+        for name in names:
+            part = self.parts[name] = self.parts.pop(name)
             if not part.there:
                 self._bring(part)
 
     def _bring(self, part: Part) -> None:
-        for module in part.modules:
-            module.to(self.device)
+        try:
+            for module in part.modules:
+                module.to(self.device)
+        except torch.OutOfMemoryError:
+            self._send_home(part)
+            raise
         part.there = True
         self.most = max(self.most, self.bytes())
 

@@ -45,6 +45,28 @@ def test_guests_make_room_for_each_other_and_the_oldest_leaves_first(monkeypatch
     assert there(ledger) == "cp" and ledger.room("a") == 10 - 4 - 2
 
 
+def test_a_part_for_which_there_was_no_room_can_come_later(monkeypatch):
+    monkeypatch.setattr(Ledger, "home", META)
+    ledger, room, sent = Ledger(META), [], []
+
+    class Heavy(Weights):
+        def to(self, device):
+            sent.append(device)
+            if not room and len(sent) == 1:
+                raise torch.OutOfMemoryError("no room")
+
+    ledger.guest("a", Weights(2), Heavy(2))
+    ledger.guest("b", Weights(2))
+    for _ in range(2):
+        with pytest.raises(torch.OutOfMemoryError):
+            ledger.need("a", "b")
+        assert there(ledger) == "" and len(sent) == 2  # it was sent home, whole
+        sent.clear()
+    room.append(True)
+    ledger.need("a", "b")
+    assert there(ledger) == "ab"
+
+
 def test_without_a_limit_nobody_leaves(monkeypatch):
     monkeypatch.setattr(Ledger, "home", None)
     ledger = Ledger(META)
