@@ -251,6 +251,20 @@ def test_as_a_teacher_would(tmp_path, capsys):
     study.close()
 
 
+def test_a_number_of_pictures_that_does_not_fit_is_refused_before_minutes_of_searching(tmp_path, capsys, monkeypatch):
+    def load(*_):
+        raise RuntimeError("now it searches")
+
+    monkeypatch.setattr("creativelib.generator.load_generator", load)
+    new = ["study", "new", str(tmp_path / "aliens"), "--subject", "alien", "--contact", "Ann", "--per-rater"]
+    for number in ("4", "53"):  # less than a run with the outsiders; more than all 16 with two repeats
+        assert main([*new, number]) == 2 and f"per_rater: got {number}; give" in capsys.readouterr().err
+    for number in ("5", "52"):
+        with pytest.raises(RuntimeError, match="now it searches"):
+            main([*new, number])
+    assert not (tmp_path / "aliens").exists()
+
+
 def test_the_report_says_what_each_question_found(tmp_path):
     """People of whom every fourth says how surprising: creative peaks in the middle, surprise rises all the way."""
     scales = ("creative", "creative", "creative", "surprising")

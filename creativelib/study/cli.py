@@ -1,6 +1,7 @@
 """The commands ``creativelib study new``, ``serve``, ``links``, ``export``, ``report`` and ``delete``."""
 
 import argparse
+import inspect
 import shutil
 import signal
 import sys
@@ -90,7 +91,23 @@ def _made(arguments: argparse.Namespace) -> list:
     from creativelib.generator import load_generator
     from creativelib.study.rounds import make_stimuli
 
+    _require_room(make_stimuli, arguments.per_rater)
     return make_stimuli(load_generator(), arguments.subject, seed=arguments.seed)
+
+
+def _require_room(make: Callable, per_rater: int | None) -> None:
+    """Refuse a number of pictures that does not fit the design of ``make``, before minutes of searching for them."""
+    from creativelib.study.orders import rating_order
+    from creativelib.study.stimuli import CONDITIONS, Stimulus
+
+    number = {name: one.default for name, one in inspect.signature(make).parameters.items()}
+    images = [Stimulus(f"{run} {name}", "image", b"", seed=run) for run in range(number["runs"]) for name in CONDITIONS]
+    again = [Stimulus(f"{one.id} again", "repeat", b"", of=one.id) for one in images if one.id.endswith(CONDITIONS[0])]
+    others = [Stimulus(f"other {place}", "outsider", b"") for place in range(number["outsiders"])]
+    try:
+        rating_order([*images, *again, *others], 0, count=per_rater)
+    except ValueError as error:
+        raise ValueError(str(error).replace("count:", "per_rater:")) from None
 
 
 def _serve(arguments: argparse.Namespace) -> int:
