@@ -4,7 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from creativelib.comparison.advice import PURPOSES, SEARCH, SIMPLE, advise, cost_of_a_picture
+from creativelib.comparison.advice import PURPOSES, SEARCH, SIMPLE, advise, cost_of_a_picture, questions
+from creativelib.comparison.answers import answer
+from creativelib.comparison.plan import hypotheses
+from creativelib.comparison.report import Comparison
 
 COST = {"plain": 10, "words": 10, "tail": 400, "creative": 500}
 
@@ -56,3 +59,13 @@ def test_a_few_cells_show_nothing():
     few = table(novel_and_valid=(0.1, 0.1, 0.1, 0.4), structure=(1, 1, 1, 1.2), surprise=(0, 0, 0, 0.2))
     few = few[few["subject"].isin(["0", "1"]) & few["seed"].isin([0, 1])]
     assert advise(few, 50).enough == dict.fromkeys(PURPOSES, "plain")
+
+
+def test_one_correction_over_both_families_changes_no_verdict_of_the_comparison_that_ships():
+    stated, asked, results = hypotheses(), questions(50), Comparison().results
+    twice = {frozenset((one.a, one.b, one.measure)) for one in stated if one.budget == 50 and one.budget_b in (None, 50)}
+    new = [one for one in asked if frozenset((one.a, one.b, one.measure)) not in twice]
+    assert (len(asked), len(new), len(stated) + len(new)) == (9, 5, 16)
+    together, alone = (answer(results, part).set_index("id")["verdict"] for part in ([*stated, *new], asked))
+    assert (together[[one.id for one in new]] == alone[[one.id for one in new]]).all()
+    assert (together[[one.id for one in stated]] == Comparison().answers.set_index("id")["verdict"]).all()

@@ -5,6 +5,10 @@ For each purpose the search is held against every simple method that was run, at
 - it is **worth its compute** for a purpose if it was shown to do better than all of them, Holm's correction made;
 - else the simple method that was shown to do better than the search is named, or, if none was, the cheapest of those that the
   search was not shown to beat: it **will do**, for nothing that was seen here speaks for paying more.
+
+These nine comparisons are corrected as nine. The table of stated hypotheses is another family, corrected for what it asks; four
+comparisons stand in both, and each table is to be read alone. In the comparison that ships one correction over all sixteen
+changes no verdict of either (a test says so).
 """
 
 from dataclasses import dataclass
