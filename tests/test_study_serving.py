@@ -284,7 +284,9 @@ def test_the_report_says_what_each_question_found(tmp_path):
     assert "both differences with their intervals" in creative and "By iteration of the search" not in text
     assert "creative: 9 raters" in creative and "Both tests hold at 0.05 (p &lt; .001" in creative and "by chance" in creative
     assert "surprising: 3 raters" in surprising and "Both tests hold" not in surprising
-    assert re.search(r"Rank correlation with nats over 18 pictures: 0\.[89]", surprising)
+    interval = r"\(95 % interval -?\d\.\d\d to -?\d\.\d\d\)"
+    assert re.search(rf"Rank correlation with nats over 18 pictures: 0\.[89]\d {interval}; over default", surprising)
+    assert re.search(rf"over default pictures alone, 6 pictures: -?\d\.\d\d {interval}\.", surprising)
     assert "more surprising?" in surprising and surprising.count("100%") >= 3 and "Not computed" not in text
     for image in re.findall("<img[^>]*>", text):
         assert re.search('alt="[^"]{20,}"', image)

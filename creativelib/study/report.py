@@ -17,6 +17,7 @@ from creativelib.study.contrasts import Difference, RiseAndFall, p_words, paired
 from creativelib.study.exclusions import exclusions, rule
 from creativelib.study.figures import by_condition, by_iteration, contrasts, who_rated, wundt_curve
 from creativelib.study.inverted_u import inverted_u
+from creativelib.study.perceived import agreement_of_surprise
 from creativelib.study.schema import CREATIVE
 from creativelib.study.stimuli import CONDITIONS, conditions
 
@@ -140,11 +141,23 @@ def _seen(study, rows: pd.DataFrame, everybody: pd.DataFrame) -> dict:
 
 
 def _rises(rows: pd.DataFrame) -> str:
-    pictures = rows.groupby("stimulus").agg(seen=("value", "mean"), nats=("surprise", "first"))
+    facts = {name: (name, "first") for name in ("surprise", "seed", "condition")}
+    pictures = rows.groupby("stimulus").agg(perceived=("value", "mean"), **facts)
     steps = [_said(paired_difference(rows, *pair)) for pair in ((CONDITIONS[1], CONDITIONS[0]), (CONDITIONS[2], CONDITIONS[1]))]
-    rank = pictures["seen"].corr(pictures["nats"], method="spearman")
     text = f"From {CONDITIONS[0]} to {CONDITIONS[1]}: {steps[0]}. From there to {CONDITIONS[2]}: {steps[1]}. "
-    return text + f"Rank correlation with nats over {len(pictures)} pictures: {rank:.2f}."
+    plain = _rank(pictures[pictures["condition"] == CONDITIONS[0]])
+    return text + f"Rank correlation with nats over {_rank(pictures)}; over {CONDITIONS[0]} pictures alone, {plain}."
+
+
+def _rank(pictures: pd.DataFrame) -> str:
+    """How far nats and people put pictures in one order, with the interval for other runs."""
+    if pictures["perceived"].nunique() < 2:
+        return f"{len(pictures)} pictures: none is more surprising than another"
+    try:
+        found = agreement_of_surprise(pictures)
+    except ValueError:
+        return f"{len(pictures)} pictures: needs three runs"
+    return f"{len(pictures)} pictures: {found.correlation:.2f} (95 % interval {found.low:.2f} to {found.high:.2f})"
 
 
 def _with_conditions(study, rows: pd.DataFrame) -> pd.DataFrame:
