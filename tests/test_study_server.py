@@ -1,6 +1,7 @@
 """The web server of a study without a browser: who gets in, what is kept, and what an attacker cannot."""
 
 import json
+import os
 import re
 import sqlite3
 import subprocess
@@ -52,6 +53,24 @@ def test_git_takes_nothing_of_a_study(tmp_path):
     make_study(tmp_path / "aliens")
     status = subprocess.run(["git", "-C", tmp_path, "status", "--porcelain"], check=True, capture_output=True, text=True)
     assert status.stdout == "" and (tmp_path / "aliens" / "keys.json").is_file()
+
+
+def test_a_study_counts_once_its_pictures_its_key_and_its_secrets_are_on_the_disk(tmp_path, monkeypatch):
+    synced, fsync, replace = set(), os.fsync, os.replace
+
+    def noted(handle):
+        synced.add(os.fstat(handle).st_ino)
+        fsync(handle)
+
+    def checked(source, target):
+        files = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != ".gitignore"]
+        assert [path.name for path in files if path.stat().st_ino not in synced] == []
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(os, "replace", checked)
+    study = make_study(tmp_path / "aliens", runs=1)
+    assert {path.name for path in study.iterdir()} >= {"study.json", "keys.json", "stimuli"}
 
 
 def test_the_same_browser_is_the_same_person_however_often_it_joins(person, study):

@@ -8,6 +8,7 @@ import io
 import itertools
 import json
 import operator
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -81,12 +82,20 @@ def save_stimuli(stimuli: Sequence[Stimulus], folder: str | Path) -> Path:
     folder = Path(folder).expanduser()
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
     for one in sorted(stimuli, key=lambda one: one.id):  # files keep the time: run by run it would say what is what
-        (folder / "pictures" / f"{one.id}.png").write_bytes(one.png)
+        _write(folder / "pictures" / f"{one.id}.png", one.png)
     partial = folder / "key.json.partial"
     facts = {"format": FORMAT, "design": getattr(stimuli, "design", {}), "stimuli": [one.facts for one in stimuli]}
-    partial.write_text(json.dumps(facts, indent=1))
+    _write(partial, json.dumps(facts, indent=1).encode())
     partial.replace(folder / "key.json")
     return folder
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file and wait until it is on the disk: without its key nobody knows any more what was rated."""
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def load_stimuli(folder: str | Path) -> Stimuli:

@@ -141,6 +141,8 @@ class Study:
             keys = {"secret": secrets.token_hex(32), "teacher": secrets.token_urlsafe(18)}
             with open(os.open(folder / "keys.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
                 json.dump(keys, file, indent=1)
+                file.flush()
+                os.fsync(file.fileno())
             _write(folder / "study.json", settings)
             return cls(folder)
         except BaseException:
