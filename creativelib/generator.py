@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers import DiffusionPipeline, KandinskyPipeline
 from PIL import Image
@@ -263,7 +264,7 @@ class Generator(TextReader):
         """Draw one image for each embedding.
 
         Args:
-            embeddings: (N, d), any dtype and device.
+            embeddings: (N, d), any dtype and device; a tensor, an array or lists.
             prompt: of the pictures. Only a decoder that reads text (Kandinsky 2.1) is told it, and only where
                 ``settings.decoder_prompt`` is ``"subject"``.
             steps, guidance: of the decoder; the family's by default. Guidance of 1 or less turns it off.
@@ -271,8 +272,12 @@ class Generator(TextReader):
             batch_size: images at once, fewer where the memory is short; does not change what is drawn but for float noise.
 
         Raises:
-            ValueError: a wrong shape, a number that makes no sense. NotFinite: embeddings that are not finite.
+            ValueError: a wrong shape, a number that makes no sense. NotFinite: embeddings or pictures that are not finite.
         """
+        try:
+            embeddings = torch.as_tensor(embeddings)
+        except (TypeError, ValueError, RuntimeError):  # torch has one for each way to be wrong
+            raise ValueError(f"embeddings: got {type(embeddings).__name__}; give numbers (N, {self.embedding_dim})") from None
         if embeddings.ndim != 2 or embeddings.shape[1] != self.embedding_dim:
             raise ValueError(f"embeddings: got shape {tuple(embeddings.shape)}; give (N, {self.embedding_dim})")
         prompt = "" if prompt is None else any_words("prompt", prompt)
@@ -292,12 +297,15 @@ class Generator(TextReader):
             raise ValueError(f"seed: got {len(seeds)} seeds for {len(embeddings)} embeddings; give one each, or one number")
         nothing = self.zero_image_embedding.to(self.dtype)  # (1, d); before the decoder comes, whose room it may need
         pipeline, images, told = self.decoder_pipeline, [], prompt if self.settings.decoder_prompt == "subject" else ""
+        whole_number(
+            "steps", steps, 1, pipeline.scheduler.config.num_train_timesteps, "as many as the decoder was trained with"
+        )
         batch_size, _, work = self._decoder_work(batch_size)
         self.memory.need("decoder", work=work)
         for start in range(0, len(embeddings), batch_size):
             chosen = embeddings[start : start + batch_size].detach().to(self.device, self.dtype)
             words = {"prompt": [told] * len(chosen)} if isinstance(pipeline, KandinskyPipeline) else {}
-            images += pipeline(
+            drawn = pipeline(
                 **words,
                 image_embeds=chosen,
                 negative_image_embeds=nothing.expand_as(chosen),
@@ -305,8 +313,15 @@ class Generator(TextReader):
                 width=self.settings.image_size,
                 num_inference_steps=steps,
                 guidance_scale=guidance,
+                output_type="np",
                 **self._start(chosen, [torch.Generator().manual_seed(one) for one in seeds[start : start + batch_size]]),
-            ).images
+            ).images  # (n, side, side, 3)
+            if bad := int((~np.isfinite(drawn)).any((1, 2, 3)).sum()):
+                raise NotFinite(
+                    f"embeddings: {bad} of {len(chosen)} rows are too far out for the decoder in {self.dtype}: what it draws "
+                    "of them is no number, and would be shown black; leave those rows out"
+                )
+            images += pipeline.numpy_to_pil(drawn)
         return images
 
     def finish(self, images: Sequence[Image.Image], side: int = finish.SIDE) -> list[Image.Image]:

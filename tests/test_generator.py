@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from creativelib import storage
-from creativelib.generator import load_generator, positive_prompt, with_article
+from creativelib.generator import NotFinite, load_generator, positive_prompt, with_article
 from creativelib.prior_sampling import sample_prior
 
 PROMPT = positive_prompt("vehicle")
@@ -218,9 +218,31 @@ def test_decode_refuses_what_no_picture_shows(small_generator):
     for value in (float("nan"), float("inf")):
         with pytest.raises(ValueError, match="^embeddings: 1 of 3 rows hold NaN, infinite"):
             small_generator.decode(torch.cat([embeddings[:2], embeddings[2:] + value]))
-    for options in ({"guidance": float("nan")}, {"steps": 0}, {"batch_size": 0}, {"seed": -1}, {"seed": [1, 2, 0.5]}):
+    for options in (
+        {"guidance": float("nan")},
+        {"steps": 0},
+        {"steps": 10**9},
+        {"batch_size": 0},
+        {"seed": -1},
+        {"seed": [1, 2, 0.5]},
+    ):
         with pytest.raises(ValueError, match=rf"^{next(iter(options))}: got"):
             small_generator.decode(embeddings, **options)
+
+
+def test_a_picture_that_is_no_number_is_not_shown_black(small_generator):
+    embeddings = torch.randn(3, small_generator.embedding_dim, generator=torch.Generator().manual_seed(0))
+    embeddings[1] *= 1e30
+    with pytest.raises(NotFinite, match="^embeddings: 1 of 3 rows are too far out for the decoder in torch.float32"):
+        small_generator.decode(embeddings)
+
+
+def test_embeddings_of_numpy_and_lists_are_drawn(small_generator):
+    embeddings = torch.randn(1, small_generator.embedding_dim, generator=torch.Generator().manual_seed(0))
+    pictures = [small_generator.decode(one, steps=2)[0] for one in (embeddings, embeddings.numpy(), embeddings.tolist())]
+    assert pictures[0].tobytes() == pictures[1].tobytes() == pictures[2].tobytes()
+    with pytest.raises(ValueError, match="^embeddings: got str; give numbers"):
+        small_generator.decode("vehicle")
 
 
 def test_after_the_last_seed_comes_the_first(small_generator):
