@@ -82,19 +82,20 @@ def save_stimuli(stimuli: Sequence[Stimulus], folder: str | Path) -> Path:
     folder = Path(folder).expanduser()
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
     for one in sorted(stimuli, key=lambda one: one.id):  # files keep the time: run by run it would say what is what
-        _write(folder / "pictures" / f"{one.id}.png", one.png)
+        path = folder / "pictures" / f"{one.id}.png"
+        path.write_bytes(one.png)
+        _sync(path)
     partial = folder / "key.json.partial"
     facts = {"format": FORMAT, "design": getattr(stimuli, "design", {}), "stimuli": [one.facts for one in stimuli]}
-    _write(partial, json.dumps(facts, indent=1).encode())
+    partial.write_text(json.dumps(facts, indent=1))
+    _sync(partial)
     partial.replace(folder / "key.json")
     return folder
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Write a file and wait until it is on the disk: without its key nobody knows any more what was rated."""
-    with open(path, "wb") as file:
-        file.write(content)
-        file.flush()
+def _sync(path: Path) -> None:
+    """Wait until a file is on the disk: without its key nobody knows any more what was rated."""
+    with open(path, "r+b") as file:
         os.fsync(file.fileno())
 
 
