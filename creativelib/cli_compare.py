@@ -62,6 +62,11 @@ def compare(arguments: argparse.Namespace) -> int:
     chosen = {"subjects": ",".join(plan.SUBJECTS), "seeds": 5} | (SMALL if arguments.small else {})
     chosen |= {name: value for name in SMALL if (value := getattr(arguments, name)) is not None}
     subjects = [word.strip() for word in chosen.pop("subjects").split(",") if word.strip()]
+    for option, given in (("methods", names), ("subjects", subjects)):
+        if not given:  # an empty variable of a shell, say
+            raise ValueError(
+                f"{option}: got {getattr(arguments, option)!r}, which names none; name some, or leave the option away"
+            )
     seeds = range(chosen.pop("seeds"))
     settings = plan.Settings(arguments.model, arguments.checker, arguments.device, **chosen)
     asked = plan.hypotheses()

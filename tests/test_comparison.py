@@ -442,6 +442,8 @@ def test_a_folder_that_cannot_be_written_is_refused_in_one_line(tmp_path, capsys
         (["--methods", "plain,magic"], "creativelib: method: got 'magic'; choose among plain"),
         (["--methods", "creative[space=outer]"], "creativelib: space: got 'outer'"),
         (["--budgets", "50,x"], "creativelib: budgets: got '50,x'; give whole numbers"),
+        (["--methods="], "creativelib: methods: got '', which names none"),
+        (["--subjects", " ,"], "creativelib: subjects: got ' ,', which names none"),
     ],
 )
 def test_the_command_refuses_in_one_line(words, message, tmp_path, capsys):
