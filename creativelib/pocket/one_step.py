@@ -26,7 +26,7 @@ from creativelib.text import positive_prompt
 CRITIC_WEIGHT = 0.05  # of the critic's word beside the regression
 CRITIC_FROM = 0.5  # of the training is done when it is asked
 MOST_MIB = 5  # of what is shipped
-SETTINGS = {"image_size": 128, "eta": 1.0, "learning_rate": 2e-4, "drawings": True}  # of the search, see ``OneStepSettings``
+SETTINGS = {"image_size": 128, "eta": 1.0, "learning_rate": 1e-3, "drawings": True}  # of the search, see ``OneStepSettings``
 
 
 def build() -> UNet2DConditionModel:
