@@ -224,7 +224,9 @@ def test_decode_refuses_what_no_picture_shows(small_generator):
         {"steps": 10**9},
         {"batch_size": 0},
         {"seed": -1},
+        {"seed": 1.5},
         {"seed": [1, 2, 0.5]},
+        {"seed": [1, 2, 2**64]},
     ):
         with pytest.raises(ValueError, match=rf"^{next(iter(options))}: got"):
             small_generator.decode(embeddings, **options)
@@ -249,13 +251,6 @@ def test_after_the_last_seed_comes_the_first(small_generator):
     rows = torch.zeros(2, small_generator.embedding_dim)
     counted, said = (small_generator.decode(rows, seed=seed) for seed in (2**64 - 1, [2**64 - 1, 0]))
     assert [image.tobytes() for image in counted] == [image.tobytes() for image in said]
-
-
-def test_seeds_of_numpy_are_seeds(small_generator):
-    embeddings = torch.zeros(2, small_generator.embedding_dim)
-    expected = [image.tobytes() for image in small_generator.decode(embeddings, seed=3)]
-    for seeds in (np.int64(3), np.arange(3, 5), torch.tensor([3, 4])):
-        assert [image.tobytes() for image in small_generator.decode(embeddings, seed=seeds)] == expected
 
 
 def test_images_are_encoded_as_diffusers_does(generator):
@@ -304,27 +299,8 @@ def test_early_21_files_without_image_processor(miniature_folders, tmp_path):
     assert load_generator(folder, device="cpu").prior_pipeline.image_processor is not None
 
 
-def test_what_cannot_be_drawn_is_named(small_generator):
-    embeddings = torch.randn(3, small_generator.embedding_dim, generator=torch.Generator().manual_seed(0))
-    for bad in (float("nan"), float("inf")):
-        holed = embeddings.clone()
-        holed[1, 2] = bad
-        with pytest.raises(ValueError, match="^embeddings: 1 of 3 rows hold NaN, infinite or"):
-            small_generator.decode(holed)
-    for bad in (
-        {"guidance": float("nan")},
-        {"seed": -1},
-        {"seed": [1, 2, 2**64]},
-        {"seed": 1.5},
-        {"steps": 0},
-        {"batch_size": 0},
-    ):
-        with pytest.raises(ValueError, match=f"^{next(iter(bad))}: got"):
-            small_generator.decode(embeddings, **bad)
-
-
 def test_seeds_of_numpy_draw_the_same(small_generator):
     embeddings = torch.randn(2, small_generator.embedding_dim, generator=torch.Generator().manual_seed(0))
     expected = [image.tobytes() for image in small_generator.decode(embeddings, seed=3)]
-    for seed in (np.int64(3), torch.tensor(3), np.arange(3, 5), [np.int64(3), 4]):
+    for seed in (np.int64(3), torch.tensor(3), np.arange(3, 5), torch.tensor([3, 4]), [np.int64(3), 4]):
         assert [image.tobytes() for image in small_generator.decode(embeddings, seed=seed)] == expected
