@@ -219,9 +219,7 @@ def test_files_that_a_comparison_would_overwrite_are_refused(tmp_path, monkeypat
 
 
 def test_two_comparisons_do_not_share_a_folder(tmp_path, monkeypatch, capsys):
-    holder = (
-        "import sys, time; from creativelib.run_folder import hold\nwith hold(sys.argv[1]): print(flush=True); time.sleep(60)"
-    )
+    holder = "import sys; from creativelib.run_folder import hold\nwith hold(sys.argv[1]): print(flush=True); sys.stdin.read()"
     monkeypatch.setattr(grid, "run", never)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", holder, tmp_path], **pipes) as process:
