@@ -2,7 +2,8 @@
 #   TORCH=auto|cpu|cuda     which build of PyTorch (auto: CUDA where an NVIDIA card works, else CPU)
 #   TORCH_INDEX_URL=...     where pip shall look for it
 #   PYTHON=...              the Python (3.11 or newer) that makes .venv
-#   JOBS=...                how many tests, or cells of a comparison, run at once (default: one a core, 8 at most; 1.5 GB each)
+#   JOBS=...                how many cells of a comparison run at once (default: one a core, 8 at most; 1.5 GB each)
+#   TESTS=...               how many files of tests run at once (default: one more, 8 at most; 1.5 GB each)
 #   SIZE=pocket|full        what `make bench` times
 #   LAB=...                 what to tell JupyterLab, for example LAB='--no-browser --port=9000', or as root LAB=--allow-root
 
@@ -23,7 +24,9 @@ RUN := .venv/bin/python
 # Unit tests and notebooks in one pool: a file or a notebook at a time on each core, the long ones first (tests/conftest.py),
 # with one thread each, and the notebooks with their short settings (creativelib/quick.py).
 JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ $$n -gt 8 ] && echo 8 || echo $$n)
-POOL := -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 10
+# One process more than cores, which computes while another one waits for a browser, a server or a kernel.
+TESTS ?= $(shell [ $(JOBS) -lt 8 ] && echo $$(($(JOBS) + 1)) || echo $(JOBS))
+POOL := -n $(TESTS) --dist loadfile --no-loadscope-reorder --durations 10
 NBVAL := --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg --nbval-kernel-startup-timeout 300 \
 	-p no:cacheprovider
 

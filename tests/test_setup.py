@@ -210,20 +210,21 @@ def test_jupyterlab_can_be_told_more():
     assert "-m jupyterlab --allow-root --port=9000 notebooks/" in make(ROOT, "-n", "lab", "LAB=--allow-root --port=9000")
 
 
-@pytest.mark.parametrize(("cores", "jobs"), [(1, 1), (5, 5), (20, 8)])
-def test_the_pool_is_as_wide_as_the_machine(tmp_path, monkeypatch, cores, jobs):
+@pytest.mark.parametrize(("cores", "jobs", "tests"), [(1, 1, 2), (5, 5, 6), (8, 8, 8), (20, 8, 8)])
+def test_the_pool_is_as_wide_as_the_machine(tmp_path, monkeypatch, cores, jobs, tests):
     getconf = tmp_path / "getconf"
     getconf.write_text(f"#!/bin/sh\necho {cores}\n")
     getconf.chmod(0o755)
-    monkeypatch.delenv("JOBS", raising=False)
+    for name in ("JOBS", "TESTS"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    for command in ("test", "comparison-small"):
-        assert re.search(rf"(-n|--jobs) {jobs} ", make(ROOT, "-n", command))
+    assert re.search(rf"--jobs {jobs} ", make(ROOT, "-n", "comparison-small"))
+    assert re.search(rf"pytest -n {tests} ", make(ROOT, "-n", "test"))
 
 
 def test_all_is_tested_in_one_pool_by_one_command():
     """README, continuous integration and contributors run the same: a file at a time on each core, one thread each."""
-    command = make(ROOT, "-n", "test", "JOBS=3").splitlines()[-1]
+    command = make(ROOT, "-n", "test", "TESTS=3").splitlines()[-1]
     assert command.startswith("CREATIVELIB_QUICK=1 OMP_NUM_THREADS=1 ") and "pytest -n 3 --dist loadfile" in command
     assert "--durations 10" in command and "--nbval-lax" in command and command.endswith(" tests notebooks")
     assert (ROOT / ".ci" / "run").read_text().endswith("\nmake test\n")
