@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from creativelib.storage import SUFFIXES, sync
+from creativelib.disk import sync
+from creativelib.storage import SUFFIXES
 
 STATE = "run.safetensors"  # written last: where it is, there is a run
 TYPICALITY = "typicality.safetensors"

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import torch
 
-from creativelib.storage import read_tensors, sync, write_tensors
+from creativelib.disk import sync
+from creativelib.storage import read_tensors, write_tensors
 
 HALF_FROM = 10_000  # numbers of a tensor from which on a copy is kept in half precision
 HALF_LARGEST = 65_504.0  # what half precision holds

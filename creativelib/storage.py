@@ -1,6 +1,5 @@
 """Where files live and how they are written: safetensors with their facts inside, beside a readable JSON copy."""
 
-import errno
 import glob
 import json
 import math
@@ -16,10 +15,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from creativelib.disk import sync
+
 FACTS = "facts"  # the key of the JSON text in the safetensors header
 SUFFIXES = (".safetensors", ".json")  # of the two files that a name stands for
 WRITTEN = (*SUFFIXES, ".jsonl", ".png", ".svg", ".csv", ".gz", ".jpg", ".webp")  # of the files that are replaced as a whole
-NO_SUCH_CALL = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)  # a network's file system may not know how to sync a folder
 STALE_SECONDS = 600  # a temporary file that nobody wrote to for so long was left by a process that died, here or elsewhere
 
 
@@ -74,23 +74,6 @@ def tensor_path(path: str | Path) -> Path:
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
-
-
-def sync(path: Path) -> None:
-    """Wait until a file or folder is on the disk: a renamed file that is not may be empty after a power cut."""
-    try:
-        handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    except PermissionError:
-        if not path.is_dir():
-            raise
-        return  # Windows opens no folders; there the rename itself is journalled
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if not path.is_dir() or error.errno not in NO_SUCH_CALL:
-            raise
-    finally:
-        os.close(handle)
 
 
 def clear_temporaries(folder: Path, name: str = "*", older: float = STALE_SECONDS) -> None:

@@ -163,6 +163,8 @@ def test_a_log_keeps_its_columns_when_a_stage_has_another_figure(tmp_path):
     training.write_line(log, {"step": 300, "loss": 0.3, "paper": 0.01})
     training.write_line(log, {"step": 400, "loss": 0.2, "paper": 0.02})
     assert log.read_text() == "step,loss,paper\n100,0.5,\n200,0.4,\n300,0.3,0.01\n400,0.2,0.02\n"
+    training.write_line(log, {"step": 300, "loss": 0.31, "paper": 0.01})  # from the checkpoint at 250, after a kill
+    assert log.read_text() == "step,loss,paper\n100,0.5,\n200,0.4,\n300,0.31,0.01\n"
 
 
 def test_group_norms_read_float32_only_while_training():

@@ -55,12 +55,15 @@ def learning_rate(step: int, steps: int, peak: float, warmup: int = 200) -> floa
 
 
 def write_line(log: Path, line: dict) -> None:
-    """Append to a CSV file; where an earlier version of the stage had other figures, each keeps a column."""
-    rows = []
+    """Append to a CSV file; where an earlier version of the stage had other figures, each keeps a column. What a killed
+    training had written of this step and of later ones is taken out: they are done again.
+    """
+    known = []
     if log.exists():
         with log.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-    if rows and list(rows[0]) == list(line):
+            known = list(csv.DictReader(file))
+    rows = [row for row in known if int(row["step"]) < line["step"]]
+    if rows and len(rows) == len(known) and list(rows[0]) == list(line):
         with log.open("a", newline="") as file:
             csv.DictWriter(file, list(line), lineterminator="\n").writerow(line)
         return

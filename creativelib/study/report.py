@@ -75,10 +75,11 @@ def _scale(study, scale: str, rows: pd.DataFrame, everybody: pd.DataFrame, choic
     found = {"name": scale, "who": who_rated(rows), "ratings": len(rows), "parts": [], "choices": _choices(study, choices)}
 
     def part(title: str, make: Callable[[], dict]) -> None:
+        empty = {"title": title, "why": "", "text": "", "figure": "", "alt": "", "checks": []}
         try:
-            found["parts"].append({"title": title, "why": "", "text": "", "figure": "", "alt": "", "checks": []} | make())
+            found["parts"].append(empty | make())
         except ValueError as error:  # too few raters, another design
-            found["parts"].append({"title": title, "why": str(error), "text": "", "figure": "", "alt": "", "checks": []})
+            found["parts"].append(empty | {"why": str(error)})
 
     if scale == CREATIVE:
         part("Do ratings rise from the default, and fall again beyond?", lambda: _test(study, rows, everybody))

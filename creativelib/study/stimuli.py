@@ -8,13 +8,13 @@ import io
 import itertools
 import json
 import operator
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from PIL import Image
 
+from creativelib.disk import sync
 from creativelib.widgets import png
 
 CONDITIONS = ("default", "creative", "overshoot")
@@ -84,19 +84,13 @@ def save_stimuli(stimuli: Sequence[Stimulus], folder: str | Path) -> Path:
     for one in sorted(stimuli, key=lambda one: one.id):  # files keep the time: run by run it would say what is what
         path = folder / "pictures" / f"{one.id}.png"
         path.write_bytes(one.png)
-        _sync(path)
+        sync(path)
     partial = folder / "key.json.partial"
     facts = {"format": FORMAT, "design": getattr(stimuli, "design", {}), "stimuli": [one.facts for one in stimuli]}
     partial.write_text(json.dumps(facts, indent=1))
-    _sync(partial)
+    sync(partial)
     partial.replace(folder / "key.json")
     return folder
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file is on the disk: without its key nobody knows any more what was rated."""
-    with open(path, "r+b") as file:
-        os.fsync(file.fileno())
 
 
 def load_stimuli(folder: str | Path) -> Stimuli:
