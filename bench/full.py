@@ -61,10 +61,10 @@ class Stopwatch:
     def __init__(self, device: torch.device):
         self.device, self.timings = device, []
 
-    def seconds(self, action: Callable[[], object]) -> tuple[float, float]:
-        """Wall and processor time of an action; on a GPU after one run that does not count."""
+    def seconds(self, action: Callable[[], object], first: Callable[[], object] | None = None) -> tuple[float, float]:
+        """Wall and processor time of an action; on a GPU after one run of it, or of ``first``, that does not count."""
         if self.device.type == "cuda":
-            action()
+            (first or action)()
             torch.cuda.synchronize(self.device)
         begun = time.perf_counter(), time.process_time()
         action()
@@ -72,9 +72,11 @@ class Stopwatch:
             torch.cuda.synchronize(self.device)
         return time.perf_counter() - begun[0], time.process_time() - begun[1]
 
-    def time(self, what: str, action: Callable[[], object], asked: int = 1, measured: int = 1) -> Timing:
+    def time(
+        self, what: str, action: Callable[[], object], asked: int = 1, measured: int = 1, first: Callable | None = None
+    ) -> Timing:
         """Time ``action``, which does ``measured`` of the ``asked``."""
-        seconds, processor = self.seconds(action)
+        seconds, processor = self.seconds(action, first)
         return self.keep(what, seconds * asked / measured, processor, asked, measured)
 
     def keep(self, what: str, seconds: float, processor: float, asked: int, measured: int) -> Timing:
@@ -108,7 +110,9 @@ def time_prior(watch: Stopwatch, generator: FullSize, count: int, extrapolated: 
     found = []
     for what, (action, most) in lines.items():
         if not extrapolated:
-            found.append(watch.time(f"{count} {what}", lambda action=action: action(count), count, count))
+            batch = min(count, at_once if action is theirs else BATCH)
+            whole, first = (lambda n=n, action=action: action(n) for n in (count, batch))
+            found.append(watch.time(f"{count} {what}", whole, count, count, first))
             continue
         action(1)  # the first of all is slower
         (few, used), (more, used_more) = (watch.seconds(lambda n=n, action=action: action(n)) for n in (1, most))

@@ -69,7 +69,7 @@ def watch(monkeypatch):
         def decode(self, rows, steps=50):
             counted.append(5 * len(rows) + 0.5 * steps * len(rows))
 
-    def seconds(action):
+    def seconds(action, first=None):
         counted.clear()
         action()
         return sum(counted), 2 * sum(counted)

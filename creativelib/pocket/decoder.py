@@ -26,6 +26,7 @@ from creativelib.pocket.autoencoder import LATENT_CHANNELS
 from creativelib.pocket.worlds import Worlds
 
 AXES = 60  # of each group of directions that embeddings stray in
+BATCH, PEAK_LR = {"cpu": 32, "cuda": 1024}, {"cpu": 6e-4, "cuda": 1e-3}  # a GPU is not filled by 32 latents
 START = 600  # timesteps of the diffusion, of the 1000 of the whole schedule
 
 
@@ -99,8 +100,6 @@ def train(
     work: Path,
     device: str,
     steps: int,
-    batch: int = 32,
-    peak_lr: float = 6e-4,
     seed: int = 0,
     warm: UNet2DConditionModel | None = None,
 ) -> UNet2DConditionModel:
@@ -112,33 +111,39 @@ def train(
     rows = worlds.draw(min(40_000, 4 * len(worlds)), training.step_generator(seed, 0))
     coarse = fit_coarse(stray(embeddings[rows], axes, training.step_generator(seed, 1)), latents[rows])
     save_file(coarse, Path(work) / "coarse.safetensors")
+    # all data is small, and lies where it is used
     coarse = {name: tensor.to(device) for name, tensor in coarse.items()}
+    latents, embeddings, axes, zero = (tensor.to(device) for tensor in (latents, embeddings, axes, zero))
+    kind = torch.device(device).type
+    batch, signal = BATCH.get(kind, BATCH["cpu"]), scheduler().alphas_cumprod.to(device)
     torch.manual_seed(seed)
     model = (warm or build()).to(device, memory_format=torch.channels_last)
-    model.set_attn_processor(AttnAddedKVProcessor())  # a CPU takes three times as long for torch's fused attention in bfloat16
-    signal = scheduler().alphas_cumprod
+    if kind == "cpu":
+        model.set_attn_processor(AttnAddedKVProcessor())  # three times as fast there as torch's fused attention in bfloat16
 
     def loss_of(model: nn.Module, generator: torch.Generator, step: int) -> tuple[torch.Tensor, dict]:
-        rows = worlds.draw(batch, generator)
-        target = latents[rows].to(device).float()
-        condition = stray(embeddings[rows], axes, generator).to(device)
+        here = generator if kind == "cpu" else training.step_generator(seed, step, device)  # noise is drawn where it is used
+        rows = worlds.draw(batch, generator).to(device)
+        target = latents[rows].float()
+        condition = stray(embeddings[rows], axes, here)
         painted = paint(coarse, condition)
         drop = (torch.rand(batch, 1, generator=generator) < 0.1).to(device)
-        condition = torch.where(drop, zero.to(device), condition)
+        condition = torch.where(drop, zero, condition)
         t = draw_timesteps(batch, generator)
         first = torch.rand(batch, generator=generator) < 0.25  # from the painting, as sampling starts
         later = torch.randint(START // 2, START, (batch,), generator=generator)
         t[first] = torch.where(torch.rand(batch, generator=generator) < 0.5, START - 1, later)[first]
-        alpha = signal[t].view(-1, 1, 1, 1).to(device)
-        noise = torch.randn(target.shape, generator=generator).to(device)
-        shown = torch.where(first.view(-1, 1, 1, 1).to(device), painted, target)
+        first, t = first.to(device), t.to(device)
+        alpha = signal[t].view(-1, 1, 1, 1)
+        noise = torch.randn(target.shape, generator=here, device=device)
+        shown = torch.where(first.view(-1, 1, 1, 1), painted, target)
         noisy = (alpha.sqrt() * shown + (1 - alpha).sqrt() * noise).contiguous(memory_format=torch.channels_last)
         velocity = (alpha.sqrt() * noisy - target) / (1 - alpha).sqrt()  # whatever was shown, the answer is the target
-        output = model(noisy, t.to(device), None, added_cond_kwargs={"image_embeds": condition}).sample
+        output = model(noisy, t, None, added_cond_kwargs={"image_embeds": condition}).sample
         error = (output[:, :LATENT_CHANNELS].float() - velocity).square().mean((1, 2, 3))
-        begun = error.detach().cpu()[first]
-        return error.mean(), {"start": float(begun.mean())} if len(begun) else {}
+        return error.mean(), {"start": (error.detach() * first).sum() / first.sum().clamp(min=1)}
 
+    peak_lr = PEAK_LR.get(kind, PEAK_LR["cpu"])
     training.train("decoder", model, loss_of, work=work, steps=steps, peak_lr=peak_lr, seed=seed, ema_decay=0.9995)
     return model
 
@@ -149,7 +154,7 @@ def sample(
     *, steps: int, guidance: float, seed: int = 0, batch: int = 32,
 ) -> torch.Tensor:  # fmt: skip
     """Latents (N, 8, 16, 16) that the diffusion draws for embeddings (N, d), as a loaded generator does, not yet decoded."""
-    pipeline = KandinskyV22Pipeline(unet=model.to(device).eval(), scheduler=scheduler(), movq=autoencoder.build())
+    pipeline = KandinskyV22Pipeline(unet=model.eval(), scheduler=scheduler(), movq=autoencoder.build()).to(device)
     pipeline.set_progress_bar_config(disable=True)
     signal, drawn = float(scheduler().alphas_cumprod[-1]), []
     for number, part in enumerate(tqdm(embeddings.split(batch), desc="drawing", leave=False, mininterval=5)):
@@ -186,13 +191,23 @@ def stray(embeddings: torch.Tensor, axes: torch.Tensor, generator: torch.Generat
     search moves all samples (by 13 to 16 of a length of 17 for 100 nats): one within ten neighbouring ones of a group of
     ``axes`` (groups, AXES, d), by up to 16.
     """
-    count, (groups, number, _) = len(embeddings), axes.shape
-    spread = 0.25 * torch.randn((count, 1), generator=generator).abs().clamp(max=2)
-    mixed = (torch.rand((count, 1), generator=generator) < 0.3) * 0.35 * torch.rand((count, 1), generator=generator)
+    count, (groups, number, _), device = len(embeddings), axes.shape, embeddings.device
+
+    def uniform(*shape: int) -> torch.Tensor:
+        return torch.rand(shape, generator=generator, device=device)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator, device=device)
+
+    def whole(below: int, *shape: int) -> torch.Tensor:
+        return torch.randint(below, shape, generator=generator, device=device)
+
+    spread = 0.25 * normal(count, 1).abs().clamp(max=2)
+    mixed = (uniform(count, 1) < 0.3) * 0.35 * uniform(count, 1)
     mixture = torch.lerp(embeddings, embeddings.roll(1, 0), mixed)
-    begin = torch.randint(max(1, number - 9), (count, 1), generator=generator)
-    window = (torch.arange(number) >= begin) & (torch.arange(number) < begin + 10)
-    parts = functional.normalize(window * torch.randn((count, number), generator=generator), dim=-1)
-    direction = (parts[:, None] @ axes[torch.randint(groups, (count,), generator=generator)])[:, 0]
-    far = (torch.rand((count, 1), generator=generator) < 0.5) * 16 * torch.rand((count, 1), generator=generator)
-    return mixture + spread * torch.randn(embeddings.shape, generator=generator) + far * direction
+    begin, places = whole(max(1, number - 9), count, 1), torch.arange(number, device=device)
+    window = (places >= begin) & (places < begin + 10)
+    parts = functional.normalize(window * normal(count, number), dim=-1)
+    direction = (parts[:, None] @ axes[whole(groups, count)])[:, 0]
+    far = (uniform(count, 1) < 0.5) * 16 * uniform(count, 1)
+    return mixture + spread * normal(*embeddings.shape) + far * direction

@@ -23,6 +23,7 @@ from creativelib.pocket.judge import Judge
 from creativelib.pocket.one_step_pairs import SHAPE, Pairs, Teacher, make_pairs
 from creativelib.text import positive_prompt
 
+BATCH = {"cpu": 32, "cuda": 512}  # a GPU is not filled by 32 latents
 CRITIC_WEIGHT = 0.05  # of the critic's word beside the regression
 CRITIC_FROM = 0.5  # of the training is done when it is asked
 MOST_MIB = 5  # of what is shipped
@@ -69,9 +70,7 @@ class LatentCritic(nn.Module):
         return self.layers(torch.cat([latents, painted], 1))
 
 
-def train(
-    teacher: Teacher, pairs: Pairs, work: Path, steps: int, batch: int = 32, peak_lr: float = 1e-3, seed: int = 0
-) -> UNet2DConditionModel:
+def train(teacher: Teacher, pairs: Pairs, work: Path, steps: int, peak_lr: float = 1e-3, seed: int = 0) -> UNet2DConditionModel:
     """Train a student on the teacher's pairs.
 
     Latents are compared by a loss that forgives large errors a little (they are where the student cannot know), at their own
@@ -81,35 +80,47 @@ def train(
     """
     torch.manual_seed(seed)
     device = teacher.device
+    kind = torch.device(device).type
+    batch = BATCH.get(kind, BATCH["cpu"])
     model = build().to(device, memory_format=torch.channels_last)
-    model.set_attn_processor(AttnProcessor())  # a CPU takes three times as long for torch's fused attention in bfloat16
+    if kind == "cpu":
+        model.set_attn_processor(AttnProcessor())  # three times as fast there as torch's fused attention in bfloat16
     pair = nn.ModuleDict({"student": model, "critic": LatentCritic().to(device)})
-    patterns, coarse = teacher.patterns, teacher.coarse
+    known = list(teacher.clouds)
+    place = torch.tensor([known.index(text) for text in pairs.texts])
+    # all data is small, and lies where it is used
+    hidden, taught, targets = teacher.hidden_states(known), pairs.noise.to(device), pairs.latents.to(device)
+    clouds = [torch.stack([getattr(cloud, part) for cloud in teacher.clouds.values()]).to(device) for part in ("mean", "root")]
+    patterns = teacher.patterns.to(device)
+    coarse = {name: tensor.to(device) for name, tensor in teacher.coarse.items()}
 
     def loss_of(pair: nn.ModuleDict, generator: torch.Generator, step: int) -> tuple[torch.Tensor, dict]:
+        here = generator if kind == "cpu" else training.step_generator(seed, step, device)  # noise is drawn where it is used
         rows = torch.randint(len(pairs), (batch,), generator=generator)
-        texts, target = [pairs.texts[row] for row in rows.tolist()], pairs.latents[rows].to(device).float()
-        silent = torch.randn(batch, patterns.shape[0], generator=generator)
-        noise = silent + (pairs.noise[rows].float().flatten(1) - silent) @ patterns @ patterns.T
-        shown = noise.unflatten(1, SHAPE).to(device).contiguous(memory_format=torch.channels_last)
-        output = predict(pair["student"], shown, teacher.hidden_states(texts)).float()
+        texts, rows = place[rows].to(device), rows.to(device)
+        target = targets[rows].float()
+        silent = torch.randn(batch, patterns.shape[0], generator=here, device=device)
+        numbers = taught[rows].float().flatten(1) @ patterns
+        noise = silent + (numbers - silent @ patterns) @ patterns.T
+        shown = noise.unflatten(1, SHAPE).contiguous(memory_format=torch.channels_last)
+        output = predict(pair["student"], shown, hidden[texts]).float()
         loss = sum(
             functional.smooth_l1_loss(functional.avg_pool2d(output, size), functional.avg_pool2d(target, size), beta=0.5)
             for size in (1, 2, 4)
         )
-        figures = {"error": float(functional.mse_loss(output.detach(), target))}
+        figures = {"error": functional.mse_loss(output.detach(), target)}
         asked = (step / steps - CRITIC_FROM) / 0.1  # the critic learns first
         if asked < 0:
             return loss, figures
-        embeddings = teacher.embeddings(texts, noise.unflatten(1, SHAPE)[:, None])[:, 0]
-        painted = decoder.paint(coarse, embeddings).to(device)
+        mean, root = (part[texts] for part in clouds)
+        painted = decoder.paint(coarse, mean + (numbers[:, None] @ root)[:, 0])
         critic = pair["critic"]
         frozen = {name: parameter.detach() for name, parameter in critic.named_parameters()}
         fooled = -torch.func.functional_call(critic, frozen, (output, painted)).mean()
         told = (
             functional.relu(1 - critic(target, painted)).mean() + functional.relu(1 + critic(output.detach(), painted)).mean()
         )
-        figures |= {"fooled": float(fooled.detach()), "told": float(told.detach())}
+        figures |= {"fooled": fooled.detach(), "told": told.detach()}
         return loss + CRITIC_WEIGHT * min(1.0, asked) * fooled + told, figures
 
     training.train("one-step", pair, loss_of, work=work, steps=steps, peak_lr=peak_lr, seed=seed, ema_decay=0.9995)

@@ -132,7 +132,7 @@ class Teacher:
     @torch.no_grad()
     def latents(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Latents (N, 8, 16, 16) that the decoder draws of embeddings (N, d), on the CPU."""
-        pipeline = KandinskyV22Pipeline(unet=self.unet, scheduler=decoder.scheduler(), movq=autoencoder.build())
+        pipeline = KandinskyV22Pipeline(unet=self.unet, scheduler=decoder.scheduler(), movq=autoencoder.build().to(self.device))
         pipeline.set_progress_bar_config(disable=True)
         signal = float(decoder.scheduler().alphas_cumprod[-1])
         painted = decoder.paint(self.coarse, embeddings.cpu())
@@ -146,7 +146,8 @@ class Teacher:
 
     def draw(self, texts: Sequence[str], noise: torch.Tensor) -> torch.Tensor:
         """Latents (texts, N, 8, 16, 16) of noise (texts, N, 8, 16, 16)."""
-        drawn = [self.latents(part) for part in self.embeddings(texts, noise).flatten(0, 1).split(32)]
+        at_once = 32 if torch.device(self.device).type == "cpu" else TEXTS * SEEDS
+        drawn = [self.latents(part) for part in self.embeddings(texts, noise).flatten(0, 1).split(at_once)]
         return torch.cat(drawn).unflatten(0, noise.shape[:2])
 
 

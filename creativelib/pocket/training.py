@@ -126,7 +126,7 @@ def train(
                 average[key].copy_(state[f"ema/{key}"])
                 if f"exp_avg/{key}" in state:
                     moments = {moment: state[f"{moment}/{key}"].clone() for moment in ("exp_avg", "exp_avg_sq")}
-                    optimizer.state[p] = {"step": torch.tensor(float(start)), **moments}
+                    optimizer.state[p] = {"step": torch.tensor(float(start), device=device), **moments}
 
     saved, begun, running = time.monotonic(), time.monotonic(), {}
     for step in tqdm(range(start, steps), initial=start, total=steps, desc=name, mininterval=10, leave=False):
@@ -140,11 +140,11 @@ def train(
         optimizer.step()
         decay = min(ema_decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(average.values()), [p.detach() for p in parameters.values()], 1 - decay)
-        for key, value in {"loss": float(loss.detach()), "grad": float(norm), **figures}.items():
+        for key, value in {"loss": loss.detach(), "grad": norm, **figures}.items():  # nothing is read yet: a GPU would wait
             running[key] = value if key not in running else 0.98 * running[key] + 0.02 * value
         if (step + 1) % 100 == 0:
             line = {"step": step + 1, "seconds": round(time.monotonic() - begun, 1)} | {
-                k: round(v, 5) for k, v in running.items()
+                k: round(float(v), 5) for k, v in running.items()
             }
             write_line(log, line)
         if time.monotonic() - saved > checkpoint_seconds:
