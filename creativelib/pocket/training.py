@@ -125,7 +125,7 @@ def train(
                 p.copy_(state[f"model/{key}"])
                 average[key].copy_(state[f"ema/{key}"])
                 if f"exp_avg/{key}" in state:
-                    moments = {moment: state[f"{moment}/{key}"].clone() for moment in ("exp_avg", "exp_avg_sq")}
+                    moments = {name: torch.empty_like(p).copy_(state[f"{name}/{key}"]) for name in ("exp_avg", "exp_avg_sq")}
                     optimizer.state[p] = {"step": torch.tensor(float(start), device=device), **moments}
 
     saved, begun, running = time.monotonic(), time.monotonic(), {}
