@@ -137,11 +137,16 @@ class CachedPrior:
         # Only the causal order among the three tails differs from token to token; the text before them is seen by all.
         causal = torch.ones(3, 3, dtype=torch.bool, device=noisy.device).tril().expand(conditions, 1, 3, 3)
         allowed = torch.cat([self.seen.expand(-1, -1, 3, -1), causal], dim=-1).repeat_interleave(samples, dim=0)
+
+        def behind_text(shared: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+            """Of the text (C, heads, length, w) and of each sample (C * N, heads, 3, w), in one copy."""
+            shared = shared[:, None].expand(-1, samples, -1, -1, -1)
+            return torch.cat([shared, own.unflatten(0, (conditions, samples))], dim=3).flatten(0, 1)
+
         for block, key, value in zip(prior.transformer_blocks, self.keys, self.values, strict=True):
             query, own_key, own_value = self._heads(block, hidden)
-            key = torch.cat([key.repeat_interleave(samples, dim=0), own_key], dim=2)
-            value = torch.cat([value.repeat_interleave(samples, dim=0), own_value], dim=2)
-            hidden = self._finish(block, hidden, self._attend(query, key, value, allowed))
+            mixed = self._attend(query, behind_text(key, own_key), behind_text(value, own_value), allowed)
+            hidden = self._finish(block, hidden, mixed)
         last = prior.norm_out(hidden)[:, -1].to(self.dtype)
         with _full_precision(last.device.type):  # guidance would multiply what is rounded here
             predicted = prior.proj_to_clip_embeddings(last)
