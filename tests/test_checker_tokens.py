@@ -133,6 +133,12 @@ def test_a_revision_can_be_pinned_and_is_recorded(named, checker_folder, tmp_pat
     json.dumps(checker.settings)
 
 
+@pytest.mark.parametrize("name", ["", " ", "@main", "pocket@main", None, 3])
+def test_a_name_that_names_nothing_is_refused(name):
+    with pytest.raises(ValueError, match="^name: got .*; give 'pocket'"):
+        load_checker(name)
+
+
 @pytest.mark.parametrize(("name", "revision"), [("nobody/checker@", None), ("nobody/checker@one", "two")])
 def test_two_revisions_are_one_too_many(name, revision):
     with pytest.raises(ValueError, match="^revision: got .*; name one revision, for example owner/name@commit"):
