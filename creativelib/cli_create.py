@@ -32,6 +32,7 @@ def register(commands) -> None:
     option("--seeds", type=seeds, metavar="LIST", help="several runs on one baseline, in folders of their own: 0-4 or 1,5,9")
     option("--model", help="pocket, kandinsky-2.1, kandinsky-2.2 or a folder (default: pocket)")
     option("--device", help="cpu or cuda (default: cuda where there is one)")
+    option("--memory", metavar="AMOUNT", help="how much of a card to use, e.g. 12GB (default: what others have left)")
     option("--anchor", choices=("decoder", "prior"), help="text encoder of the anchor, of Kandinsky 2.1 (default: decoder)")
     what = "what its decoder is told beside the embedding (default: empty)"
     option("--decoder-prompt", choices=("empty", "subject"), help=what)
@@ -117,7 +118,7 @@ def create(arguments: argparse.Namespace) -> int:
         model = model or kept.get("origin")
         switches["anchor"] = switches["anchor"] or settings.get("anchor")
         switches["decoder_prompt"] = switches["decoder_prompt"] or settings.get("decoder", {}).get("prompt")
-    studio = Studio(model, arguments.device, **switches, progress=not arguments.quiet)
+    studio = Studio(model, arguments.device, memory=arguments.memory, **switches, progress=not arguments.quiet)
     for folder, one in ({} if arguments.force else asked).items():  # before any of them takes its time
         if studio.compare(one, folder, resume=arguments.resume) is None:
             studio.require_free(one, folder)

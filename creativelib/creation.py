@@ -23,6 +23,7 @@ from creativelib.figures import before_after
 from creativelib.finish import save_pictures
 from creativelib.generator import Generator, load_generator, positive_prompt
 from creativelib.loading import find_device
+from creativelib.memory import memory_limit
 from creativelib.prior_sampling import PriorSamples, sample_prior
 from creativelib.pullback import RULES as RULE_CLASSES
 from creativelib.pullback import YesNoChecker, load_checker
@@ -47,7 +48,7 @@ class Studio:
     """What the runs of one command have in common: the generator, the checker, and what was computed of a baseline.
 
     Args:
-        model, device, anchor, decoder_prompt: as ``load_generator`` takes them.
+        model, device, memory, anchor, decoder_prompt: as ``load_generator`` takes them.
         progress: show bars.
     """
 
@@ -56,20 +57,21 @@ class Studio:
         model: str | None = None,
         device: str | None = None,
         *,
+        memory: str | None = None,
         anchor: str | None = None,
         decoder_prompt: str | None = None,
         progress: bool = True,
     ):
         self.source = find_source(model).switched(anchor=anchor, decoder_prompt=decoder_prompt)
-        find_device(device)  # one that is not there is refused before a folder is made
-        self.device, self.progress = device, progress
+        memory_limit(memory, find_device(device))  # what cannot be is refused before a folder is made
+        self.device, self.memory, self.progress = device, memory, progress
         self._baselines: dict[str, PriorSamples] = {}
         self._checkers: dict[str, YesNoChecker] = {}
 
     @cached_property
     def generator(self) -> Generator:
         """The generator, loaded when it is first needed."""
-        return load_generator(self.source, device=self.device)
+        return load_generator(self.source, device=self.device, memory=self.memory)
 
     # --- a run in its folder ------------------------------------------------------------------------------------------
 

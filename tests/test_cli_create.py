@@ -206,6 +206,13 @@ def test_a_run_that_is_made_longer_is_the_longer_run(arguments, out, tmp_path, c
     assert cli.main(words) == 0
 
 
+def test_a_card_can_be_shared_with_others(miniature_folders, monkeypatch):
+    asked = []
+    monkeypatch.setattr(creation, "load_generator", lambda source, **options: asked.append(options))
+    _ = creation.Studio(str(miniature_folders["2.2"]), "cpu", memory="12GB").generator
+    assert asked == [{"device": "cpu", "memory": "12GB"}]
+
+
 # --- mistakes ---------------------------------------------------------------------------------------------------------
 
 
@@ -216,6 +223,8 @@ def test_a_run_that_is_made_longer_is_the_longer_run(arguments, out, tmp_path, c
         (["vehicle", "--device", "foo"], "device: got 'foo'; there is: cpu"),
         (["vehicle", "--device", "meta"], "device: got 'meta'; there is: cpu"),
         (["vehicle", "--device", "cpu:3"], "device: got 'cpu:3'; there is: cpu"),
+        (["vehicle", "--memory", "much"], "memory: got 'much'; give an amount such as '12GB'"),
+        (["vehicle", "--memory", "0.5GB"], "memory: got '0.5GB'; give an amount such as '12GB', more than 0.75 GiB"),
         (["vehicle", "--out", "x" * 300], "folder: cannot read xxx"),
         (["vehicle", "--resume", "--out", "x" * 300], "(File name too long); choose another"),
         ([""], "subject: got ''; give a word"),
