@@ -73,7 +73,12 @@ class Stopwatch:
         return time.perf_counter() - begun[0], time.process_time() - begun[1]
 
     def time(
-        self, what: str, action: Callable[[], object], asked: int = 1, measured: int = 1, first: Callable | None = None
+        self,
+        what: str,
+        action: Callable[[], object],
+        asked: int = 1,
+        measured: int = 1,
+        first: Callable[[], object] | None = None,
     ) -> Timing:
         """Time ``action``, which does ``measured`` of the ``asked``."""
         seconds, processor = self.seconds(action, first)

@@ -348,7 +348,8 @@ def load_checker(
             message says why.
     """
     whole = str(name) if isinstance(name, (str, Path)) else ""
-    if not whole.partition("@")[0].strip() or whole.startswith("pocket@") and not Path(whole).is_dir():
+    owner = whole.partition("@")[0].strip()
+    if not whole.strip() or owner in ("", "pocket") and owner != whole and not Path(whole).is_dir():
         raise ValueError(f"name: got {name!r}; give 'pocket' (without a revision), a folder, or owner/name of the hub")
     device = find_device(device) if memory is None else memory.same_device(device)
     where = str(data_folder() / "pocket" / "checker") if name == "pocket" else os.path.expanduser(name)

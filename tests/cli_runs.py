@@ -33,8 +33,8 @@ def quick(monkeypatch, small_generator):
     """The miniature is loaded once, and pictures are small."""
     load = creation.load_generator
 
-    def load_once(source, *, device=None):
-        return small_generator if (source.name, device) == (small_generator.name, "cpu") else load(source, device=device)
+    def load_once(source, *, device=None, memory=None):
+        return small_generator if (source.name, device) == (small_generator.name, "cpu") else load(source, device=device, memory=memory)
 
     monkeypatch.setattr(creation, "load_generator", load_once)
     monkeypatch.setattr(creation, "DPI", 30)

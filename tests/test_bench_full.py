@@ -70,11 +70,15 @@ def watch(monkeypatch):
             counted.append(5 * len(rows) + 0.5 * steps * len(rows))
 
     def seconds(action, first=None):
+        if first is not None:
+            counted.clear()
+            first()
+            watch.warmed.append(sum(counted))
         counted.clear()
         action()
         return sum(counted), 2 * sum(counted)
 
-    watch.seconds = seconds
+    watch.seconds, watch.warmed = seconds, []
     return watch, Pipeline()
 
 
@@ -107,6 +111,7 @@ def test_what_is_measured_whole_is_not_extrapolated(watch, capsys):
     watch, generator = watch
     full.time_prior(watch, generator, 1200, extrapolated=False)
     assert [timing.seconds for timing in watch.timings] == [3 + 2 * 1200, 3 * 3 + 20 * 1200]
+    assert watch.warmed == [3 + 2 * 500, 3 + 20 * 500]  # by one batch each
     assert "extrapolated" not in capsys.readouterr().out
 
 

@@ -206,11 +206,16 @@ def test_a_run_that_is_made_longer_is_the_longer_run(arguments, out, tmp_path, c
     assert cli.main(words) == 0
 
 
-def test_a_card_can_be_shared_with_others(miniature_folders, monkeypatch):
-    asked = []
-    monkeypatch.setattr(creation, "load_generator", lambda source, **options: asked.append(options))
-    _ = creation.Studio(str(miniature_folders["2.2"]), "cpu", memory="12GB").generator
-    assert asked == [{"device": "cpu", "memory": "12GB"}]
+def test_the_memory_that_may_be_used_reaches_the_generator(miniature_folders, monkeypatch, tmp_path, capsys):
+    class Loaded(ValueError):
+        pass
+
+    def load(source, **options):
+        raise Loaded(f"memory is {options['memory']}")
+
+    monkeypatch.setattr(creation, "load_generator", load)
+    words = ["create", "vehicle", "--model", str(miniature_folders["2.2"]), "--device", "cpu", "--out", str(tmp_path)]
+    assert cli.main([*words, "--memory", "12GB"]) != 0 and "memory is 12GB" in capsys.readouterr().err
 
 
 # --- mistakes ---------------------------------------------------------------------------------------------------------

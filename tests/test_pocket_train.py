@@ -17,8 +17,8 @@ from creativelib.pullback import load_checker
 
 # fewer pictures a step than a stage learns from: two steps of so many would take a CPU as long as all the rest
 BATCHES = {
-    (clip, "train_text_encoder"): 8, (clip, "train_image_encoder"): 8, (prior, "train"): 8, (decoder, "train"): 8,
-    (pixels, "train"): 4, (checker_training, "train"): 9, (distilling, "train"): 8,
+    (clip, "train_text_encoder"): 8, (clip, "train_image_encoder"): 8, (prior, "train"): 8, (pixels, "train"): 4,
+    (checker_training, "train"): 9,
 }  # fmt: skip
 
 
@@ -55,6 +55,8 @@ def test_every_stage_runs_and_the_export_draws(tmp_path, monkeypatch):
     monkeypatch.setattr(train, "check_sizes", lambda folder: None)  # its own test
     for (stage, name), batch in BATCHES.items():
         monkeypatch.setattr(stage, name, partial(getattr(stage, name), batch=batch))
+    for stage in (decoder, distilling):
+        monkeypatch.setitem(stage.BATCH, "cpu", 8)
     monkeypatch.setattr(one_step_pairs, "SAMPLES", 20)
     monkeypatch.setattr(search, "ANCHOR_SAMPLES", 50)  # how well anything is measured or drawn is not asked here
     monkeypatch.setitem(train.DEFAULTS, "decoder_steps", 2)

@@ -52,6 +52,17 @@ def test_a_resumed_stage_ends_bit_equal_to_an_uninterrupted_one(new_model, regre
     assert error[1] < error[0]  # and it learned something
 
 
+def test_figures_are_followed_to_where_they_go(tmp_path):
+    """Also one of half the precision, in which a mean that moves by a fiftieth stands still."""
+
+    def drifting(model, generator, step):
+        return regression(model, generator, step)[0], {"told": torch.tensor(1.6 if step else 2.0, dtype=torch.bfloat16)}
+
+    training.train("a", new_model(), drifting, work=tmp_path, steps=500, peak_lr=0.1)
+    told = [float(line.split(",")[-1]) for line in (tmp_path / "logs/a.csv").read_text().splitlines()[1:]]
+    assert told[-1] == pytest.approx(float(torch.tensor(1.6, dtype=torch.bfloat16)), abs=1e-3) and told[0] > 1.61
+
+
 def test_a_finished_stage_is_not_trained_again(tmp_path):
     first = training.train("a", new_model(), regression, work=tmp_path, steps=5, peak_lr=0.1)
 

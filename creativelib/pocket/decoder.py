@@ -133,7 +133,7 @@ def train(
         first = torch.rand(batch, generator=generator) < 0.25  # from the painting, as sampling starts
         later = torch.randint(START // 2, START, (batch,), generator=generator)
         t[first] = torch.where(torch.rand(batch, generator=generator) < 0.5, START - 1, later)[first]
-        first, t = first.to(device), t.to(device)
+        some, first, t = bool(first.any()), first.to(device), t.to(device)
         alpha = signal[t].view(-1, 1, 1, 1)
         noise = torch.randn(target.shape, generator=here, device=device)
         shown = torch.where(first.view(-1, 1, 1, 1), painted, target)
@@ -141,7 +141,7 @@ def train(
         velocity = (alpha.sqrt() * noisy - target) / (1 - alpha).sqrt()  # whatever was shown, the answer is the target
         output = model(noisy, t, None, added_cond_kwargs={"image_embeds": condition}).sample
         error = (output[:, :LATENT_CHANNELS].float() - velocity).square().mean((1, 2, 3))
-        return error.mean(), {"start": (error.detach() * first).sum() / first.sum().clamp(min=1)}
+        return error.mean(), {"start": (error.detach() * first).sum() / first.sum()} if some else {}
 
     peak_lr = PEAK_LR.get(kind, PEAK_LR["cpu"])
     training.train("decoder", model, loss_of, work=work, steps=steps, peak_lr=peak_lr, seed=seed, ema_decay=0.9995)

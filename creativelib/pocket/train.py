@@ -39,8 +39,9 @@ from creativelib.pocket import (
 from creativelib.pocket.measured import Amounts, Measured
 
 # Steps of each stage. "cpu": about what the shipped weights took, see their ``training.json``; "one-step": about two hours on
-# one core. "gpu": decoder and one-step model of 1,024 and 512 pictures a step, .06 and .12 s on an H100 (where 4,500 steps of
-# the decoder were too long for 35,000 possible pictures); the rest is a guess, not yet tried. "test": seconds.
+# one core. "gpu": decoder and one-step model of 1,024 and 512 pictures a step, .06 and .12 s on an H100, where 4,500 steps of
+# the decoder were too long for 35,000 possible pictures: chosen from that, for more of them; the rest is a guess, not yet
+# tried. "test": seconds.
 BUDGETS = {
     "cpu": {
         "autoencoder": 8600, "space": 2000, "text": 1800, "image": 9000, "prior": 16000, "decoder": 60500, "pixels": 12000,

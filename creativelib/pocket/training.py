@@ -79,7 +79,7 @@ def write_line(log: Path, line: dict) -> None:
 def train(
     name: str,
     model: nn.Module,
-    loss_of: Callable[[nn.Module, torch.Generator, int], tuple[torch.Tensor, dict[str, float]]],
+    loss_of: Callable[[nn.Module, torch.Generator, int], tuple[torch.Tensor, dict[str, float | torch.Tensor]]],
     *,
     work: Path,
     steps: int,
@@ -125,7 +125,7 @@ def train(
                 p.copy_(state[f"model/{key}"])
                 average[key].copy_(state[f"ema/{key}"])
                 if f"exp_avg/{key}" in state:
-                    moments = {name: torch.empty_like(p).copy_(state[f"{name}/{key}"]) for name in ("exp_avg", "exp_avg_sq")}
+                    moments = {one: torch.empty_like(p).copy_(state[f"{one}/{key}"]) for one in ("exp_avg", "exp_avg_sq")}
                     optimizer.state[p] = {"step": torch.tensor(float(start), device=device), **moments}
 
     saved, begun, running = time.monotonic(), time.monotonic(), {}
@@ -140,7 +140,9 @@ def train(
         optimizer.step()
         decay = min(ema_decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(average.values()), [p.detach() for p in parameters.values()], 1 - decay)
-        for key, value in {"loss": loss.detach(), "grad": norm, **figures}.items():  # nothing is read yet: a GPU would wait
+        # nothing is read yet: a GPU would wait; in float32, since a mean that runs in bfloat16 stands still
+        for key, value in {"loss": loss, "grad": norm, **figures}.items():
+            value = torch.as_tensor(value).detach().float()
             running[key] = value if key not in running else 0.98 * running[key] + 0.02 * value
         if (step + 1) % 100 == 0:
             line = {"step": step + 1, "seconds": round(time.monotonic() - begun, 1)} | {
