@@ -63,10 +63,10 @@ bench: setup ## time the method on this machine (SIZE=full: the published sizes,
 test-gpu: setup ## run the tests that need an NVIDIA card
 	$(RUN) -m pytest -m gpu tests
 
-comparison: setup ## compare all methods under the same compute and answer data/comparison/hypotheses.toml: hours on one core
+comparison: setup ## compare all methods under the same compute and answer data/comparison/hypotheses.toml: an hour on two cores
 	$(RUN) -m creativelib compare --stated --jobs $(JOBS) --out build/comparison
 
-comparison-small: setup ## the same with two subjects, two seeds and few plain pictures: minutes
+comparison-small: setup ## the same with two subjects, two seeds and few plain pictures: four minutes
 	$(RUN) -m creativelib compare --stated --small --jobs $(JOBS) --out build/comparison-small
 
 gallery: setup ## run the main job for eleven subjects; pictures and their facts go to gallery/
