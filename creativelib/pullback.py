@@ -351,6 +351,8 @@ def load_checker(
     owner = whole.partition("@")[0].strip()
     if not whole.strip() or owner in ("", "pocket") and owner != whole and not Path(whole).is_dir():
         raise ValueError(f"name: got {name!r}; give 'pocket' (without a revision), a folder, or owner/name of the hub")
+    if name == "pocket" and revision is not None:
+        raise ValueError(f"revision: got {revision!r}; the shipped checker has none")
     device = find_device(device) if memory is None else memory.same_device(device)
     where = str(data_folder() / "pocket" / "checker") if name == "pocket" else os.path.expanduser(name)
     if not Path(where).is_dir() and "@" in where:

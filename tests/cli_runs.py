@@ -33,8 +33,9 @@ def quick(monkeypatch, small_generator):
     """The miniature is loaded once, and pictures are small."""
     load = creation.load_generator
 
-    def load_once(source, *, device=None, memory=None):
-        return small_generator if (source.name, device) == (small_generator.name, "cpu") else load(source, device=device, memory=memory)
+    def load_once(source, **options):
+        known = (source.name, options["device"]) == (small_generator.name, "cpu")
+        return small_generator if known else load(source, **options)
 
     monkeypatch.setattr(creation, "load_generator", load_once)
     monkeypatch.setattr(creation, "DPI", 30)

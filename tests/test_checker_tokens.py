@@ -139,6 +139,15 @@ def test_a_name_that_names_nothing_is_refused(name):
         load_checker(name)
 
 
+def test_the_shipped_checker_has_no_revision(checker_folder, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="^revision: got 'main'; the shipped checker has none"):
+        load_checker(revision="main")
+    folder = tmp_path / "@pocket"  # an odd name, and a folder all the same
+    folder.symlink_to(checker_folder)
+    monkeypatch.chdir(tmp_path)
+    assert load_checker("@pocket", device="cpu").check(Image.new("RGB", (40, 32)), "chair").probability >= 0
+
+
 @pytest.mark.parametrize(("name", "revision"), [("nobody/checker@", None), ("nobody/checker@one", "two")])
 def test_two_revisions_are_one_too_many(name, revision):
     with pytest.raises(ValueError, match="^revision: got .*; name one revision, for example owner/name@commit"):
