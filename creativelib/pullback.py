@@ -347,22 +347,22 @@ def load_checker(
         ValueError: no name, no such device here, two devices or revisions. OSError: the folder or the hub cannot give it; the
             message says why.
     """
-    whole = str(name) if isinstance(name, (str, Path)) else ""
-    owner = whole.partition("@")[0].strip()
-    if not whole.strip() or owner in ("", "pocket") and owner != whole and not Path(whole).is_dir():
-        raise ValueError(f"name: got {name!r}; give 'pocket' (without a revision), a folder, or owner/name of the hub")
-    if name == "pocket" and revision is not None:
-        raise ValueError(f"revision: got {revision!r}; the shipped checker has none")
     device = find_device(device) if memory is None else memory.same_device(device)
-    where = str(data_folder() / "pocket" / "checker") if name == "pocket" else os.path.expanduser(name)
+    where = os.path.expanduser(name) if isinstance(name, (str, Path)) else ""
     if not Path(where).is_dir() and "@" in where:
         where, _, pinned = where.partition("@")
         if not pinned or revision not in (None, pinned):
             raise ValueError(f"revision: got {str(name)!r} and {revision!r}; name one revision, for example owner/name@commit")
         name, revision = where, pinned
+    if not where.strip():
+        raise ValueError(f"name: got {name!r}; give 'pocket', a folder, or owner/name of the hub")
+    if name == "pocket":
+        if revision is not None:
+            raise ValueError(f"revision: got {revision!r}; the shipped checker has none")
+        where = str(data_folder() / "pocket" / "checker")
+        if not Path(where).is_dir():
+            raise FileNotFoundError(f"{where} does not exist: fetch the whole repository, or run 'make pocket'")
     revision = revision or "main"
-    if name == "pocket" and not Path(where).is_dir():
-        raise FileNotFoundError(f"{where} does not exist: fetch the whole repository, or run 'make pocket'")
     dtype = dtype or ("auto" if device.type == "cuda" else torch.float32)
 
     def load(where: str, **options):

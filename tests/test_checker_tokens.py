@@ -133,15 +133,16 @@ def test_a_revision_can_be_pinned_and_is_recorded(named, checker_folder, tmp_pat
     json.dumps(checker.settings)
 
 
-@pytest.mark.parametrize("name", ["", " ", "@main", "pocket@main", None, 3])
+@pytest.mark.parametrize("name", ["", " ", "@main", None, 3])
 def test_a_name_that_names_nothing_is_refused(name):
     with pytest.raises(ValueError, match="^name: got .*; give 'pocket'"):
         load_checker(name)
 
 
 def test_the_shipped_checker_has_no_revision(checker_folder, tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="^revision: got 'main'; the shipped checker has none"):
-        load_checker(revision="main")
+    for name, revision in (("pocket", "main"), ("pocket@main", None)):
+        with pytest.raises(ValueError, match="^revision: got 'main'; the shipped checker has none"):
+            load_checker(name, revision=revision)
     folder = tmp_path / "@pocket"  # an odd name, and a folder all the same
     folder.symlink_to(checker_folder)
     monkeypatch.chdir(tmp_path)
