@@ -1,8 +1,11 @@
 """The web server of a study without a browser: who gets in, what is kept, and what an attacker cannot."""
 
+import http.client
 import json
 import os
 import re
+import select
+import socket
 import sqlite3
 import subprocess
 from contextlib import closing
@@ -10,13 +13,13 @@ from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
-from studies import Person, app, make_study, new_name, person, study, teacher  # noqa: F401
+from studies import Person, Server, app, make_study, new_name, person, study, teacher  # noqa: F401
 
 from creativelib.study import database
 from creativelib.study.report import report
 from creativelib.study.server.app import make_app
 from creativelib.study.server.folder import Study
-from creativelib.study.server.guard import LARGEST_BODY, RATER, TEACHER, Signer
+from creativelib.study.server.guard import LARGEST_BODY, LONGEST_READ, RATER, TEACHER, Signer
 from creativelib.study.store import Store
 from creativelib.study.tidy import write, zipped
 
@@ -344,6 +347,41 @@ def test_oversized_bodies_are_refused(person, teacher, study):
         assert teacher.post("/teacher/delete", content=b"code=" + large, headers=form).status_code == 413
     nested = b"[" * 60_000
     assert person.web.post("/api/answers", content=nested, headers={"content-type": "application/json"}).status_code == 400
+
+
+def test_a_body_is_read_to_its_end_before_it_is_refused(study):
+    """Whoever answers while bytes still come closes the connection on them, and a proxy that still sends loses the answer."""
+    server = Server(study.folder)
+    try:
+        for path, kind in (("/api/answers", "application/json"), ("/api/answers", "text/plain"), ("/nothing", "text/plain")):
+            one = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+            one.connect()
+            one.auto_open = False  # each refusal but the last leaves the connection as it was
+            for size, whole in ((LARGEST_BODY + 1, True), (200_000, True), (LONGEST_READ + 1, False)):
+                one.putrequest("POST", path)
+                one.putheader("content-type", kind)
+                one.putheader("content-length", str(size))
+                one.endheaders()
+                one.send(b"x" * 100)
+                assert select.select([one.sock], [], [], 0.2)[0] == ([] if whole else [one.sock]), f"{path}: {size}"
+                if whole:
+                    one.send(b"x" * (size - 100))
+                answer = one.getresponse()
+                assert answer.status in (401, 404, 405, 413, 415) and answer.read()
+            one.close()
+        cut = socket.create_connection(("127.0.0.1", server.port))
+        person = Person(server, study)
+        person.join()
+        cookie = "; ".join(f"{name}={value}" for name, value in person.web.cookies.items())
+        head = (
+            f"POST /api/answers HTTP/1.1\r\nhost: x\r\ncookie: {cookie}\r\ncontent-type: application/json\r\ncontent-length: 99"
+        )
+        cut.sendall(f"{head}\r\n\r\n{{".encode())
+        cut.close()  # a phone in a tunnel
+        assert person.rate(person.web.get("/api/state").json()["order"][0], 3).status_code == 200
+    finally:
+        server.stop()
+    assert "Traceback" not in server.log.read_text()
 
 
 def test_other_sites_cannot_make_a_browser_send(person, teacher, study):

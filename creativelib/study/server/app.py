@@ -15,7 +15,7 @@ from starlette.templating import Jinja2Templates
 
 from creativelib.study.database import Unavailable
 from creativelib.study.server.folder import Study
-from creativelib.study.server.guard import Headers, Limiter, Signer
+from creativelib.study.server.guard import Headers, Limiter, Signer, WholeRequests
 from creativelib.study.server.pages import Pages
 from creativelib.study.server.teacher import Teacher
 
@@ -49,7 +49,7 @@ def make_app(study: Study, *, joins_per_minute: int = 240, address: str = "") ->
         return _said(request, 503, "The answers cannot be written just now. Nothing is lost: this page tries again.", None)
 
     handlers = {HTTPException: refused, Unavailable: unavailable}
-    return Starlette(routes=routes, middleware=[Middleware(Headers)], exception_handlers=handlers)
+    return Starlette(routes=routes, middleware=[Middleware(WholeRequests), Middleware(Headers)], exception_handlers=handlers)
 
 
 def _said(request: Request, status: int, message: str, headers) -> Response:

@@ -11,9 +11,10 @@ from urllib.parse import parse_qsl, urlsplit
 from itsdangerous import BadSignature, URLSafeSerializer, URLSafeTimedSerializer
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 LARGEST_BODY = 64 * 1024  # bytes; fifty answers need a tenth of it
+LONGEST_READ = 1024 * 1024  # bytes of a refused body that are read, and thrown away, before its answer
 TEACHER_SECONDS = 12 * 3600  # how long a teacher stays signed in
 RATER, TEACHER = "creativelib_rater", "creativelib_teacher"  # cookies
 HEADERS = {
@@ -101,11 +102,14 @@ async def read_body(request: Request) -> bytes:
     parts, size = [], 0
     if request.headers.get("content-length", "0").isdigit() and int(request.headers.get("content-length", "0")) > LARGEST_BODY:
         raise HTTPException(413, f"at most {LARGEST_BODY} bytes")
-    async for part in request.stream():
-        size += len(part)
-        if size > LARGEST_BODY:
-            raise HTTPException(413, f"at most {LARGEST_BODY} bytes")
-        parts.append(part)
+    try:
+        async for part in request.stream():
+            size += len(part)
+            if size > LARGEST_BODY:
+                raise HTTPException(413, f"at most {LARGEST_BODY} bytes")
+            parts.append(part)
+    except ClientDisconnect:  # nobody reads this; the answer stays in the browser and comes again
+        raise HTTPException(400, "the connection ended within the body") from None
     return b"".join(parts)
 
 
@@ -163,3 +167,34 @@ class Headers:
             await send(message)
 
         await self.app(scope, receive, send_with_headers)
+
+
+class WholeRequests:
+    """ASGI middleware: no answer before the request's body has come to its end, or to ``LONGEST_READ`` bytes.
+
+    A server that answers while bytes still come closes the connection on them, and a proxy that is still sending loses the
+    answer: the browser is told that the network failed, and sends again what will never be taken.
+    """
+
+    def __init__(self, app):
+        self.app = app
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        announced = dict(scope["headers"]).get(b"content-length", b"0")
+        left, more = LONGEST_READ, not announced.isdigit() or int(announced) <= LONGEST_READ
+
+        async def counted():
+            nonlocal left, more
+            message = await receive()
+            left -= len(message.get("body", b""))
+            more = message.get("more_body", False) and left > 0
+            return message
+
+        async def send_after(message):
+            while more and message["type"] == "http.response.start":
+                await counted()
+            await send(message)
+
+        await self.app(scope, counted, send_after)
