@@ -1,5 +1,6 @@
 """The possible world: the same numbers make the same picture, nothing is blank, and every picture says what it is made from."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -121,3 +122,29 @@ def test_both_worlds_in_one_and_draws_by_weight(world, tmp_path):
     assert both.typical[some].all()
     alone = worlds.load(tmp_path / "nowhere", images, records)
     assert len(alone) == 2 * count and float(alone.weights.sum()) == pytest.approx(1)
+
+
+def test_what_is_kept_of_a_block_is_found_again_wherever_the_block_moves(world, tmp_path):
+    """Two processes make a world from both its ends: a block that comes between others moves those behind it."""
+    records, _, images = world
+    both, seen = worlds.load(tmp_path / "nowhere", images, records), []
+    blocks = [np.full((2, 128, 128, 3), shade, np.uint8) for shade in (10, 20, 30)]
+
+    def describe(pictures):
+        seen.append(int(pictures[0, 0, 0, 0]))
+        return torch.from_numpy(pictures[:, 0, 0, 0].copy())[:, None]
+
+    for chosen, anew in (([0, 2], [10, 30]), ([0, 1, 2], [20]), ([2, 0], [])):
+        grown = dataclasses.replace(both, blocks=[blocks[number] for number in chosen])
+        found = worlds.described(grown, tmp_path / "kept", describe)
+        assert found[::2, 0].tolist() == [10 * (number + 1) for number in chosen]
+        assert [seen.pop() for _ in list(seen)][::-1] == anew
+
+
+def test_one_of_several_processes_makes_the_held_out_pictures(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(possible, "make", lambda work, count, split, first=0: made.append((split, first)))
+    for first in ("0", "500"):
+        monkeypatch.setattr("sys.argv", ["possible", "--work", str(tmp_path), "--first", first])
+        possible.main()
+    assert made == [("held-out", 0), ("train", 0), ("train", 500)]

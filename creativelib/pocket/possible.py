@@ -328,7 +328,8 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="begin with this one, for several processes (default: 0)")
     parser.add_argument("--held-out", type=int, default=4000, help="pictures to measure on (default: %(default)s)")
     options = parser.parse_args()
-    make(options.work, options.held_out, "held-out")
+    if not options.first:  # the first of several processes makes them
+        make(options.work, options.held_out, "held-out")
     make(options.work, options.count, "train", first=options.first)
 
 

@@ -77,8 +77,8 @@ def train(
     steps: int,
     batch: int = 256,
     seed: int = 0,
-) -> torch.Tensor:
-    """Train the space on both worlds and return the embeddings (rows, 320) of all their pictures; see also ``embeddings``.
+) -> None:
+    """Train the space on both worlds and write it to ``work/space.pt``; ``embeddings`` reads it.
 
     features: (rows, 1280); latents: (rows, 8, 16, 16). A possible picture is named by the nouns that still hold; one of which
     none holds has no words, and only its descriptions are read back.
@@ -112,9 +112,6 @@ def train(
 
     training.train("space", model, loss_of, work=work, steps=steps, peak_lr=1e-3, seed=seed, weight_decay=0.05)
     torch.save({k: v.cpu() for k, v in model.state_dict().items()} | {"mean": mean, "std": std}, work / "space.pt")
-    found = embeddings(work / "space.pt", features, latents)
-    torch.save(found, work / "embeddings.pt")
-    return found
 
 
 @torch.no_grad()
@@ -130,14 +127,13 @@ def embeddings(path: Path, features: torch.Tensor, latents: torch.Tensor) -> tor
     return torch.cat([model((seen.float() - mean) / std, look.float()) @ rotation for seen, look in chunks])
 
 
-def turn_towards(path: Path, found: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+def turn_towards(path: Path, found: torch.Tensor, known: torch.Tensor) -> None:
     """Rotate a trained space (orthogonal Procrustes) so that its embeddings ``found`` (N, 320) lie near ``known`` (N, 320).
 
     Embeddings of an earlier generation, for instance: what was trained on that can then go on from its weights. The rotation is
-    kept in ``path``; returns it, (320, 320).
+    kept in ``path``.
     """
     left, _, right = torch.linalg.svd(found.double().T @ known.double())
     state = torch.load(path, weights_only=True)
     state["rotation"] = (state.get("rotation", torch.eye(DIM)).double() @ left @ right).float()
     torch.save(state, path)
-    return (left @ right).float()

@@ -194,10 +194,10 @@ class Training:
         digest = hashlib.sha256(b"".join(movq.state_dict()[name].numpy().tobytes() for name in ENCODER_MARKS)).hexdigest()
         return worlds.described(self.worlds, self.work / f"latents-{digest[:8]}", encode)
 
-    @property
+    @cached_property
     def embeddings(self) -> torch.Tensor:
         """Of both worlds in the space, (rows, 320)."""
-        return torch.load(self.work / "embeddings.pt", weights_only=True)
+        return space.embeddings(self.work / "space.pt", worlds.features(self.worlds, self.work, 0), self.latents)
 
     @property
     def typical(self) -> tuple[list[dict], torch.Tensor]:
@@ -239,15 +239,15 @@ class Training:
         model.save_pretrained(self.work / "movq")
 
     def space(self) -> None:
-        found = space.train(
+        space.train(
             self.worlds, worlds.features(self.worlds, self.work, 0), self.latents, self.work, self.device, self.budget["space"],
             seed=self.seed,
         )  # fmt: skip
         if self.warm is not None:
             rows = torch.arange(0, int(self.worlds.typical.sum()) // 2, 2)
             known = clip.embed_images(self._warm(CLIPVisionModelWithProjection, "image_encoder"), self.worlds.pictures(rows))
-            found = found @ space.turn_towards(self.work / "space.pt", found[rows], known)
-            torch.save(found, self.work / "embeddings.pt")
+            space.turn_towards(self.work / "space.pt", self.embeddings[rows], known)
+        self.__dict__.pop("embeddings", None)  # those of the space before
 
     def text_encoder(self) -> None:
         warm = None

@@ -4,6 +4,7 @@ Rows 0 to 2n - 1 are the n training pictures of the corpus in the two ``views``,
 them are possible pictures. Latents and ImageNet features are computed once, block by block, and kept beside the pictures.
 """
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -99,15 +100,16 @@ def features(worlds: Worlds, work: Path, variant: int) -> torch.Tensor:
 def described(worlds: Worlds, folder: Path, describe: Callable[[np.ndarray], torch.Tensor]) -> torch.Tensor:
     """What ``describe`` says of all pictures, (rows, ...) float16, block by block: its latents, for instance.
 
-    Each block's result is kept in ``folder``, and made again where the block has grown.
+    Each block's result is kept in ``folder`` by the checksum of its pictures: a world may grow anywhere.
     """
     folder.mkdir(parents=True, exist_ok=True)
     parts = []
-    for number, block in enumerate(tqdm(worlds.blocks, desc=folder.name, unit="block", leave=False, mininterval=5)):
-        path = folder / f"{number:05d}.pt"
+    for block in tqdm(worlds.blocks, desc=folder.name, unit="block", leave=False, mininterval=5):
+        pictures = np.array(block)
+        path = folder / f"{zlib.crc32(pictures):08x}.pt"
         part = torch.load(path, weights_only=True) if path.exists() else None
-        if part is None or len(part) != len(block):
-            part = describe(np.array(block)).half()
+        if part is None:
+            part = describe(pictures).half()
             torch.save(part, path.with_suffix(".partial"))
             path.with_suffix(".partial").replace(path)
         parts.append(part)
