@@ -167,7 +167,7 @@ def create_one(studio, request: Request, folder: Path, arguments: argparse.Names
     return 130 if interrupted else 0
 
 
-def persist(write, safe: str = ""):
+def persist(write, safe: str = "make room there, then the same command goes on"):
     """``write()``, again and again while the disk is full and somebody is there to make room.
 
     Args:

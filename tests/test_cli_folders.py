@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -248,6 +249,9 @@ def test_a_full_disk_is_told_by_its_file_and_what_is_kept(arguments, out, monkey
     assert cli.main([*arguments, "vehicle"]) == 2
     error = capsys.readouterr().err
     assert kept.format(out=out) in error and "memory" not in error and error.count("\n") == 1
+    assert re.search(r"make room( there)?, then the same command (goes on|draws the picture)$", error.strip())
+    monkeypatch.undo()
+    assert cli.main([*arguments, "vehicle"]) == 0
 
 
 def test_at_a_prompt_that_nobody_answers_the_program_ends(arguments, monkeypatch, capsys):

@@ -189,5 +189,14 @@ def test_without_the_dissolved_set_the_card_says_nothing_of_it():
     assert "It accepts" not in card and "Strange but whole" not in card and "| not measured | – |" in card
 
 
+def test_the_card_says_what_was_tried_where_an_aim_is_missed():
+    result = perfect()
+    assert "was tried" not in model_card.render(result)
+    said = "- **Sharpness.** 79 %."
+    result["training"] = result.get("training", {}) | {"device": "CPU", "torch": "2", "steps": {}, "tried": said}
+    card = model_card.render(result)
+    assert card.index("what was reached") < card.index(f"what was tried\n\n{said}\n\n## ") < card.index("## Corpus")
+
+
 def test_the_cards_own_words_have_one_blank_line_between_blocks():
     assert "\n\n\n" not in model_card.render(perfect()) and model_card.render(perfect()).endswith("\n")

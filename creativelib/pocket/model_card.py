@@ -1,4 +1,4 @@
-"""The model card of Pocket Kandinsky, made from ``evaluation.json`` alone: no number in it was typed by hand.
+"""The model card of Pocket Kandinsky, made from ``evaluation.json`` alone: no number in its tables was typed by hand.
 
 One function a section; a section whose part was not measured is left out.
 """
@@ -16,7 +16,7 @@ vision-language checker. diffusers' own decoder pipeline loads it too, but start
 than `creativelib`, which gives it the coarse picture as `latents`. Made for teaching and for
 trying the method of *Creative Image Generation with Diffusion Model* on a laptop; it knows icons and nothing else.
 
-This page is generated from `evaluation.json` by `make pocket-evaluate`; nothing in it is typed by hand.
+This page is generated from `evaluation.json` by `make pocket-evaluate`; no number in its tables is typed by hand.
 """
 
 LIMITS = """## Limits
@@ -359,5 +359,7 @@ def render(result: dict) -> str:
     if result.get("training"):
         blocks.append("\n".join(training(result)))
     blocks += ["## What was aimed at, and what was reached", aims_table(result)]
+    if tried := result.get("training", {}).get("tried"):
+        blocks += ["### Where an aim is missed: what was tried", tried]
     blocks += ["\n".join(section(result)) for section, parts in SECTIONS.items() if all(result.get(part) for part in parts)]
     return "\n\n".join([*blocks, LIMITS])

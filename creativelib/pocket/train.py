@@ -322,8 +322,9 @@ class Training:
         provenance = {
             "device": describe(self.device), "torch": torch.__version__, "steps": steps_done(self.work), "seed": self.seed
         }  # fmt: skip
-        history = self.work / "history.txt"  # written by hand when a stage was not trained by one run of this command
-        provenance["history"] = history.read_text().strip() if history.exists() else ""
+        # written by hand: what was not trained by one run of this command; what was tried where an aim was missed (Markdown)
+        for name, file in (("history", self.work / "history.txt"), ("tried", self.work / "tried.md")):
+            provenance[name] = file.read_text().strip() if file.exists() else ""
         export(self.work, self.out, provenance, self.warm)
 
     def one_step(self) -> None:
