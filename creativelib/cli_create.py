@@ -138,18 +138,18 @@ def create_one(studio, request: Request, folder: Path, arguments: argparse.Names
         run = None if arguments.force else studio.open(request, folder, arguments.steps, resume=arguments.resume)
         if run is None:
             run = studio.make(request, folder, arguments.steps)
-            persist(lambda: studio.keep(run, folder, force=arguments.force))
+            persist(lambda: studio.keep(run, folder, force=arguments.force), "the same command")
         elif run.steps >= arguments.steps:
             print(f"{folder} holds this run, which has {run.steps} steps already; a larger --steps goes further")
         elif run.steps:
             print(f"{folder} holds this run: going on after {run.steps} steps")
-        interrupted = False
+        interrupted, again = False, "the same command" + arguments.force * " without --force"
         try:
-            persist(lambda: run.run(arguments.steps, progress=not arguments.quiet, folder=folder))
+            persist(lambda: run.run(arguments.steps, progress=not arguments.quiet, folder=folder), again)
         except KeyboardInterrupt:
             interrupted = True
-        drawn = "the run itself is saved: make room there, then the same command draws the picture"
-        before, after = persist(lambda: draw(run, folder, traced=not arguments.raw), drawn)
+        saved = f"the run itself is saved: make room there, then {again} draws the picture"
+        before, after = persist(lambda: draw(run, folder, traced=not arguments.raw), again, saved)
     steps = max(arguments.steps, run.steps)
     print(f"surprise {before:.1f} -> {after:.1f} nats after {run.result_step} of {steps} steps; see {folder}")
     if run.stopped == "checker":
@@ -167,11 +167,11 @@ def create_one(studio, request: Request, folder: Path, arguments: argparse.Names
     return 130 if interrupted else 0
 
 
-def persist(write, safe: str = "make room there, then the same command goes on"):
+def persist(write, again: str, saved: str = ""):
     """``write()``, again and again while the disk is full and somebody is there to make room.
 
     Args:
-        safe: what to say of what is on the disk, and what to do, where nobody is there.
+        again: the command that goes on once there is room. saved: what to say of what is on the disk, where nobody is there.
 
     Raises:
         OSError: it cannot be written, and nobody is there or it is no matter of room.
@@ -189,9 +189,10 @@ def persist(write, safe: str = "make room there, then the same command goes on")
             said = f"out: cannot write to {error.folder} ({error.reason})" if lost else str(error)
             if lost:
                 there = f"the first {error.saved_step} steps are" if error.saved_step else "no step is"
-                safe = f"{there} saved there: make room, then the same command goes on"
+                saved = f"{there} saved there: make room, then {again} goes on"
             if not (full and answered(said)):
-                raise OSError(f"{said}; {safe}" if full else f"{said}; what was not saved before is lost") from error
+                saved = saved or f"make room there, then {again} goes on"
+                raise OSError(f"{said}; {saved}" if full else f"{said}; what was not saved before is lost") from error
 
 
 def answered(said: str) -> bool:

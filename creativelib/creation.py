@@ -29,7 +29,7 @@ from creativelib.pullback import RULES as RULE_CLASSES
 from creativelib.pullback import YesNoChecker, load_checker
 from creativelib.run import CreativeRun
 from creativelib.run_files import TYPICALITY, remains
-from creativelib.run_folder import describe_aims, differences, find_run
+from creativelib.run_folder import describe_aims, differences, find_run, require_free
 from creativelib.seeds import derive_seed
 from creativelib.sources import find_source
 from creativelib.spaces import make_space
@@ -191,9 +191,13 @@ class Studio:
         Raises:
             FileExistsError: a run is there, or files that would be overwritten, and not ``force``. OSError: no room.
         """
+        baseline = self._baselines[_key(run.typicality.provenance)]
+        if not force:  # before the run, which the next command would go on with; with it another's stays until the run is there
+            require_free(folder)
+            baseline.save(folder / BASELINE)
         run.save(folder, force=force)
-        provenance = run.typicality.provenance
-        self._baselines[_key(provenance)].save(folder / BASELINE)
+        if force:
+            baseline.save(folder / BASELINE)
 
     def require_free(self, request: Request, folder: Path) -> None:
         """Refuse a folder without a run that holds files which the command would overwrite, before anything is computed.

@@ -252,6 +252,7 @@ def test_a_full_disk_is_told_by_its_file_and_what_is_kept(arguments, out, monkey
     assert re.search(r"make room( there)?, then the same command (goes on|draws the picture)$", error.strip())
     monkeypatch.undo()
     assert cli.main([*arguments, "vehicle"]) == 0
+    assert (out / "baseline.safetensors").is_file() and (out / "baseline.json").is_file()
 
 
 def test_at_a_prompt_that_nobody_answers_the_program_ends(arguments, monkeypatch, capsys):
@@ -265,7 +266,7 @@ def test_at_a_prompt_that_nobody_answers_the_program_ends(arguments, monkeypatch
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("builtins.input", closed)
     assert cli.main([*arguments, "vehicle"]) == 2
-    assert "no step is saved there: make room, then the same command goes on" in capsys.readouterr().err
+    assert "make room there, then the same command goes on" in capsys.readouterr().err
 
 
 def test_unwritable_folder(arguments, tmp_path, capsys):

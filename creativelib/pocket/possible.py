@@ -326,7 +326,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/pocket"), help="work folder (default: %(default)s)")
     parser.add_argument("--count", type=int, default=200_000, help="pictures to learn from (default: %(default)s)")
     parser.add_argument("--first", type=int, default=0, help="begin with this one, for several processes (default: 0)")
-    parser.add_argument("--held-out", type=int, default=4000, help="pictures to measure on (default: %(default)s)")
+    parser.add_argument(
+        "--held-out", type=int, default=4000, help="pictures to measure on, made with --first 0 (default: %(default)s)"
+    )
     options = parser.parse_args()
     if not options.first:  # the first of several processes makes them
         make(options.work, options.held_out, "held-out")

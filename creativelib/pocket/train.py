@@ -243,11 +243,12 @@ class Training:
             self.worlds, worlds.features(self.worlds, self.work, 0), self.latents, self.work, self.device, self.budget["space"],
             seed=self.seed,
         )  # fmt: skip
+        self.__dict__.pop("embeddings", None)  # those of the space before
         if self.warm is not None:
             rows = torch.arange(0, int(self.worlds.typical.sum()) // 2, 2)
             known = clip.embed_images(self._warm(CLIPVisionModelWithProjection, "image_encoder"), self.worlds.pictures(rows))
             space.turn_towards(self.work / "space.pt", self.embeddings[rows], known)
-        self.__dict__.pop("embeddings", None)  # those of the space before
+            del self.embeddings
 
     def text_encoder(self) -> None:
         warm = None

@@ -4,7 +4,7 @@ Rows 0 to 2n - 1 are the n training pictures of the corpus in the two ``views``,
 them are possible pictures. Latents and ImageNet features are computed once, block by block, and kept beside the pictures.
 """
 
-import zlib
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -106,7 +106,7 @@ def described(worlds: Worlds, folder: Path, describe: Callable[[np.ndarray], tor
     parts = []
     for block in tqdm(worlds.blocks, desc=folder.name, unit="block", leave=False, mininterval=5):
         pictures = np.array(block)
-        path = folder / f"{zlib.crc32(pictures):08x}.pt"
+        path = folder / f"{hashlib.sha256(pictures).hexdigest()[:16]}.pt"
         part = torch.load(path, weights_only=True) if path.exists() else None
         if part is None:
             part = describe(pictures).half()

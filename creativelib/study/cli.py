@@ -120,6 +120,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 
     study = Study(arguments.folder, arguments.db)
     options = {"log_level": "warning", "server_header": False, "date_header": False, "timeout_keep_alive": 20}
+    options |= {"timeout_graceful_shutdown": 5}  # seconds for whoever is in the middle of something; a phone may never end it
     options |= {"proxy_headers": bool(arguments.proxy), "forwarded_allow_ips": arguments.proxy or None}
     config = uvicorn.Config(lambda: None, host=arguments.host, port=arguments.port, **options)
     try:

@@ -1,11 +1,13 @@
 """What keeps strangers out: signed links and cookies, limits on requests and their size, headers of every answer."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import json
 import time
 from collections import OrderedDict
+from contextlib import suppress
 from urllib.parse import parse_qsl, urlsplit
 
 from itsdangerous import BadSignature, URLSafeSerializer, URLSafeTimedSerializer
@@ -15,6 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 
 LARGEST_BODY = 64 * 1024  # bytes; fifty answers need a tenth of it
 LONGEST_READ = 1024 * 1024  # bytes of a refused body that are read, and thrown away, before its answer
+PATIENCE = 10.0  # seconds that this may take
 TEACHER_SECONDS = 12 * 3600  # how long a teacher stays signed in
 RATER, TEACHER = "creativelib_rater", "creativelib_teacher"  # cookies
 HEADERS = {
@@ -98,7 +101,7 @@ def require_same_origin(request: Request) -> None:
 
 
 async def read_body(request: Request) -> bytes:
-    """The body. Raises HTTPException 413 where it is larger than ``LARGEST_BODY``, however it is announced."""
+    """The body. Raises HTTPException 413 if it is larger than ``LARGEST_BODY``, however announced; 400 if it ends early."""
     parts, size = [], 0
     if request.headers.get("content-length", "0").isdigit() and int(request.headers.get("content-length", "0")) > LARGEST_BODY:
         raise HTTPException(413, f"at most {LARGEST_BODY} bytes")
@@ -108,7 +111,7 @@ async def read_body(request: Request) -> bytes:
             if size > LARGEST_BODY:
                 raise HTTPException(413, f"at most {LARGEST_BODY} bytes")
             parts.append(part)
-    except ClientDisconnect:  # nobody reads this; the answer stays in the browser and comes again
+    except ClientDisconnect:  # nobody reads this; what a page could not send it sends again
         raise HTTPException(400, "the connection ended within the body") from None
     return b"".join(parts)
 
@@ -170,7 +173,7 @@ class Headers:
 
 
 class WholeRequests:
-    """ASGI middleware: no answer before the request's body has come to its end, or to ``LONGEST_READ`` bytes.
+    """ASGI middleware: before it is refused, a request is read to its end: at most ``LONGEST_READ`` bytes, for ``PATIENCE``.
 
     A server that answers while bytes still come closes the connection on them, and a proxy that is still sending loses the
     answer: the browser is told that the network failed, and sends again what will never be taken.
@@ -182,8 +185,11 @@ class WholeRequests:
     async def __call__(self, scope, receive, send):
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        announced = dict(scope["headers"]).get(b"content-length", b"0")
+        headers = dict(scope["headers"])
+        announced = headers.get(b"content-length", b"0")
         left, more = LONGEST_READ, not announced.isdigit() or int(announced) <= LONGEST_READ
+        if b"expect" in headers:  # it waits for a word before it sends
+            more = False
 
         async def counted():
             nonlocal left, more
@@ -193,8 +199,10 @@ class WholeRequests:
             return message
 
         async def send_after(message):
-            while more and message["type"] == "http.response.start":
-                await counted()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PATIENCE):
+                    while more and message["type"] == "http.response.start":
+                        await counted()
             await send(message)
 
         await self.app(scope, counted, send_after)
