@@ -192,11 +192,11 @@ class Studio:
             FileExistsError: a run is there, or files that would be overwritten, and not ``force``. OSError: no room.
         """
         baseline = self._baselines[_key(run.typicality.provenance)]
-        if not force:  # before the run, which the next command would go on with; with it another's stays until the run is there
+        if not force:  # first: where a run is, the next command goes on with it and writes no baseline
             require_free(folder)
             baseline.save(folder / BASELINE)
         run.save(folder, force=force)
-        if force:
+        if force:  # last: the run that is replaced keeps its own until then
             baseline.save(folder / BASELINE)
 
     def require_free(self, request: Request, folder: Path) -> None:

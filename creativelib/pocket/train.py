@@ -194,9 +194,9 @@ class Training:
         digest = hashlib.sha256(b"".join(movq.state_dict()[name].numpy().tobytes() for name in ENCODER_MARKS)).hexdigest()
         return worlds.described(self.worlds, self.work / f"latents-{digest[:8]}", encode)
 
-    @cached_property
+    @property
     def embeddings(self) -> torch.Tensor:
-        """Of both worlds in the space, (rows, 320)."""
+        """Of both worlds in the space, (rows, 320); computed at each call, so that they are always the present space's."""
         return space.embeddings(self.work / "space.pt", worlds.features(self.worlds, self.work, 0), self.latents)
 
     @property
@@ -243,12 +243,10 @@ class Training:
             self.worlds, worlds.features(self.worlds, self.work, 0), self.latents, self.work, self.device, self.budget["space"],
             seed=self.seed,
         )  # fmt: skip
-        self.__dict__.pop("embeddings", None)  # those of the space before
         if self.warm is not None:
             rows = torch.arange(0, int(self.worlds.typical.sum()) // 2, 2)
             known = clip.embed_images(self._warm(CLIPVisionModelWithProjection, "image_encoder"), self.worlds.pictures(rows))
             space.turn_towards(self.work / "space.pt", self.embeddings[rows], known)
-            del self.embeddings
 
     def text_encoder(self) -> None:
         warm = None
