@@ -1,5 +1,6 @@
 """A study of small pictures in a folder, and its server as a process of its own, as the tests of the web pages use them."""
 
+import asyncio
 import io
 import json
 import os
@@ -12,6 +13,7 @@ import ssl
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,6 +30,12 @@ from creativelib.study.stimuli import Stimulus
 ROOT = Path(__file__).resolve().parents[1]
 DEPLOY = ROOT / "creativelib" / "study" / "server" / "deploy"
 PATIENCE = 60  # seconds until a server counts as hanging: a busy machine may take its time
+
+
+def finished(coroutine):
+    """What it returns, run in a thread of its own: a browser that an earlier test drove leaves a loop running in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()  # noqa: TID251 - the one place
 
 
 def free_port() -> int:

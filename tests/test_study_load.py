@@ -9,12 +9,11 @@ import random
 import secrets
 import statistics
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import httpx
 import pytest
-from studies import Server, picture
+from studies import Server, finished, picture
 
 from creativelib.study.server.folder import Settings, Study
 from creativelib.study.stimuli import Stimulus
@@ -64,12 +63,6 @@ class Crowd:
     async def rate(self):
         gate = asyncio.Semaphore(AT_ONCE)
         await asyncio.wait_for(asyncio.gather(*(self.person(gate, number) for number in range(PEOPLE))), LONGEST)
-
-
-def finished(coroutine) -> None:
-    """Run it to its end in a thread of its own: a browser that an earlier test drove leaves a loop running in this one."""
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(asyncio.run, coroutine).result()
 
 
 def check(crowd, folder, *database):

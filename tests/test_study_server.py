@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
-from studies import Person, Server, app, make_study, new_name, person, study, teacher  # noqa: F401
+from studies import Person, Server, app, finished, make_study, new_name, person, study, teacher  # noqa: F401
 
 from creativelib.study import database
 from creativelib.study.report import report
@@ -422,9 +422,9 @@ def test_what_waits_before_it_sends_is_refused_at_once_and_a_body_that_stalls_af
         return sent[0]
 
     length = (b"content-length", b"99")
-    assert asyncio.run(asyncio.wait_for(status([length, (b"expect", b"100-continue")]), 5)) == 404
+    assert finished(asyncio.wait_for(status([length, (b"expect", b"100-continue")]), 5)) == 404
     monkeypatch.setattr(guard, "PATIENCE", 0.1)
-    assert asyncio.run(asyncio.wait_for(status([length]), 5)) == 404
+    assert finished(asyncio.wait_for(status([length]), 5)) == 404
 
 
 def test_other_sites_cannot_make_a_browser_send(person, teacher, study):
