@@ -5,7 +5,6 @@ Judge, checker, metrics and the method see the picture as it was decoded; a figu
 
 import dataclasses
 import io
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from creativelib.storage import replace
 
 SIDE = 512  # pixels of a finished picture
-COARSER = 4  # times that a document is made shorter before it is kept as it is
+COARSER = 3  # times that a document is made shorter before it is kept as it is
 CAPTION = "pictures are traced for display"
 WHITE = np.array([100.0, 0, 0])  # paper, in CIE Lab
 # sRGB (IEC 61966-2-1) to linear light; that to XYZ over its white D65
@@ -37,19 +36,20 @@ class Tracing:
         contrast, radius: what blur took from edges and thin lines is given back by an unsharp mask, in percent.
         enlarge: contours are sought on a picture so many times as large, so that they run between the pixels.
         reach: how far a pixel on an edge moves. blur: of the edges that it moves away from.
-        apart: colours nearer than this become one (Delta E). paper: colours nearer than this to white become white.
+        apart: groups of colours no wider than this become one (Delta E).
+        paper: colours nearer than this to white become white.
         speck: islands of less than its square, in enlarged pixels, are left out. splice: degrees that a curve turns before
             the tracer begins another; more is shorter.
-        most: bytes of a document; a longer one is traced again, up to ``COARSER`` times, each with colours and specks 1.5 times
-            as large.
+        most: bytes of a document; a longer one is traced again, up to ``COARSER`` times, with a larger ``apart``. Specks
+            stay: a pattern is made of them.
     """
 
     contrast: int = 100
     radius: float = 1.5
     enlarge: int = 2
-    reach: float = 2.0
+    reach: float = 1.5
     blur: float = 1.0
-    apart: float = 12.0
+    apart: float = 16.0
     paper: float = 4.0
     speck: int = 5
     splice: int = 80
@@ -72,12 +72,14 @@ def trace(image: Image.Image, tracing: Tracing = Tracing()) -> str:
     page.alpha_composite(image.convert("RGBA"))
     crisp = page.convert("RGB").filter(ImageFilter.UnsharpMask(tracing.radius, tracing.contrast, threshold=0))
     steep = without_slopes(np.asarray(crisp), tracing)
+    places, own = lab(steep), present(steep, tracing)
     for _ in range(1 + COARSER):
-        colours = palette(steep, tracing)
-        document = traced_fields(nearest(lab(steep), lab(colours)), colours, tracing)
+        colours = palette(*own, tracing)
+        document = traced_fields(nearest(places, lab(colours)), colours, tracing)
         if len(document) <= tracing.most:
             break
-        tracing = dataclasses.replace(tracing, apart=1.5 * tracing.apart, speck=math.ceil(1.5 * tracing.speck))
+        coarser = max(1.2, (len(document) / max(1, tracing.most)) ** 0.8)
+        tracing = dataclasses.replace(tracing, apart=coarser * tracing.apart)
     return document
 
 
@@ -101,18 +103,22 @@ def without_slopes(pixels: np.ndarray, tracing: Tracing) -> np.ndarray:
     return result
 
 
-def palette(pixels: np.ndarray, tracing: Tracing, most: int = 48) -> np.ndarray:
-    """The picture's own colours, white first, none nearer to another than ``tracing.apart``: (K, 3) uint8."""
+def present(pixels: np.ndarray, tracing: Tracing, most: int = 48) -> tuple[np.ndarray, np.ndarray]:
+    """The picture's own colours but white, (K, 3), at most so many, and of how many pixels they are, (K,)."""
     some = Image.fromarray(np.ascontiguousarray(pixels[1::3, 1::3]))
     found = some.quantize(most, method=Image.Quantize.MEDIANCUT, kmeans=1)
     counts = np.array(found.histogram()[: len(found.getpalette()) // 3])
-    colours = np.array(found.getpalette()).reshape(-1, 3)[counts > 0]
-    counts = counts[counts > 0]
-    places = lab(colours.astype(np.uint8))
-    drawn = np.linalg.norm(places - WHITE, axis=1) >= tracing.paper
-    colours, counts, places = colours[drawn], counts[drawn], places[drawn]
+    colours = np.array(found.getpalette()).reshape(-1, 3)
+    drawn = (counts > 0) & (np.linalg.norm(lab(colours.astype(np.uint8)) - WHITE, axis=1) >= tracing.paper)
+    return colours[drawn], counts[drawn]
+
+
+def palette(colours: np.ndarray, counts: np.ndarray, tracing: Tracing) -> np.ndarray:
+    """White, and of ``colours`` (K, 3) with their ``counts`` of pixels (K,) the means of those within ``tracing.apart`` of each
+    other: uint8.
+    """
     if len(colours) > 1:
-        group = fcluster(linkage(places, "centroid"), tracing.apart, "distance") - 1
+        group = fcluster(linkage(lab(colours.astype(np.uint8)), "complete"), tracing.apart, "distance") - 1
         colours = (
             np.stack([np.bincount(group, counts * channel) for channel in colours.T], 1) / np.bincount(group, counts)[:, None]
         )
@@ -151,20 +157,35 @@ def traced_fields(fields: np.ndarray, colours: np.ndarray, tracing: Tracing) -> 
     height, width = fields.shape
     fine = 2 * SIDE / max(height, width)  # whole numbers of half a unit are short, and finer than an eye
 
-    def whole(numbers: str) -> str:
-        return re.sub(r"-?[\d.]+", lambda number: str(round(float(number[0]) * fine)), numbers)
-
-    paths = []
+    paths, known = [], lab(colours)
+    own = {}  # the tracer's own colours are off by one, and paper would not be white
     for curve, fill, place in re.findall(r'<path d="(.*?) ?" fill="#(\w{6})" transform="translate\((.*?)\)"', document):
-        mean = np.array([*bytes.fromhex(fill)], np.uint8)  # the tracer's own is off by one, and paper would not be white
-        colour = bytes(colours[nearest(lab(mean), lab(colours))]).hex()
-        curve = re.sub(r" ?([CLMZ]) ?", r"\1", whole(curve)).replace(" -", "-")
-        paths.append(f'<path fill="#{colour}" transform="translate({whole(place)})" d="{curve}"/>')
-    high, wide = (round(side * fine) for side in (height, width))
+        if fill not in own:
+            own[fill] = bytes(colours[nearest(lab(np.array([*bytes.fromhex(fill)], np.uint8)), known)]).hex()
+        paths.append(f'<path fill="#{own[fill]}" d="{relative(curve, tuple(map(float, place.split(","))), fine)}"/>')
+    high, wide = (2 * round(side * fine / 2) for side in (height, width))  # even, so that height and width are whole
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {high}" width="{wide // 2}" height="{high // 2}">\n'
         + "\n".join([f'<rect width="{wide}" height="{high}" fill="#fff"/>', *paths, "</svg>\n"])
     )
+
+
+def relative(curve: str, place: tuple[float, float], fine: float) -> str:
+    """A curve of absolute ``M``, ``L``, ``C`` and ``Z`` at ``place``, in whole numbers of 1 / ``fine``; each point but an ``M``
+    is told from where the pen was: the same shape in three quarters of the bytes.
+    """
+    parts, pen = [], (0, 0)
+    for command, numbers in re.findall("([MLCZ])([^MLCZ]*)", curve):
+        numbers = [round((float(number) + place[axis % 2]) * fine) for axis, number in enumerate(numbers.split())]
+        at_once = 6 if command == "C" else 2
+        for first in range(0, len(numbers), at_once):
+            step = numbers[first : first + at_once]
+            told = step if command == "M" else [number - pen[axis % 2] for axis, number in enumerate(step)]
+            parts.append((command if command == "M" else command.lower()) + " ".join(map(str, told)))
+            pen = step[-2:]
+        if command == "Z":  # what follows is an M, which needs no pen
+            parts.append("z")
+    return "".join(parts).replace(" -", "-")
 
 
 def render(document: str, side: int = SIDE) -> Image.Image:

@@ -1,6 +1,7 @@
 """The finish: clean contours, few colours, the same drawing; what it writes opens where it should."""
 
 import json
+import re
 import shutil
 import xml.etree.ElementTree as ElementTree
 
@@ -52,6 +53,16 @@ def test_contours_have_no_fringe_of_colours_in_between():
     assert near.mean() > 0.97
 
 
+def test_colours_farther_apart_than_the_limit_stay_two_though_others_lie_between():
+    """A chain of near ones made them one: a house of ten browns became one brown field."""
+    every = finish.lab(np.arange(256, dtype=np.uint8)[:, None].repeat(3, 1))[:, 0]
+    greys = np.array([np.abs(every - light).argmin() for light in range(8, 81, 6)], np.uint8)  # a step is 6 of Delta E
+    picture = Image.fromarray(np.broadcast_to(greys.repeat(9), (117, 117)).copy()).convert("RGB")
+    shown = np.asarray(finish.render(finish.trace(picture), 117)).astype(int)[58, 4::9, 0]
+    far = np.abs(every[greys][:, None] - every[greys]) > finish.Tracing.apart
+    assert far.any() and not (far & (np.abs(shown[:, None] - shown) < 8)).any()
+
+
 def test_the_same_picture_gives_the_same_document():
     assert finish.trace(drawing()) == finish.trace(drawing())
 
@@ -63,7 +74,36 @@ def test_a_document_stays_short():
         pen.ellipse([left // 2, top // 2, left // 2 + 12, top // 2 + 12], fill=tuple(colour))
     free = finish.trace(confetti, finish.Tracing(most=10**9))
     short = finish.trace(confetti)
-    assert len(short) < 0.5 * len(free) and len(finish.trace(drawing())) < 5_000
+    assert len(short) <= finish.Tracing.most < 0.6 * len(free) and len(finish.trace(drawing())) < 4_000
+    lost, blank = (np.abs(shown - np.asarray(confetti).astype(int)).mean() for shown in (small(finish.render(short)), 255))
+    assert lost < 0.6 * blank, (lost, blank)
+
+
+@pytest.mark.parametrize("side", [4, 6])
+def test_a_pattern_is_not_lost_for_the_sake_of_a_short_document(side):
+    """Larger specks were left out until a page of dots was a blank one of 254 bytes."""
+    checks = (np.indices((128, 128)) // side).sum(0) % 2
+    pixels = np.where(checks[..., None], (180, 40, 40), 255).astype(np.uint8)
+    pixels[:8] = pixels[-8:] = 255
+    shown = small(finish.render(finish.trace(Image.fromarray(pixels))))
+    assert 0.6 < (shown.min(-1) < 200).mean() / (pixels.min(-1) < 200).mean() < 1.7
+
+
+@pytest.mark.parametrize("size", [(37, 100), (100, 37), (97, 96)])
+def test_a_picture_of_odd_sides_has_no_dark_rim(size):
+    (shown,) = finish.finish([Image.new("RGB", size, "white")])
+    assert np.asarray(shown).min() == 255
+
+
+def test_a_curve_told_from_the_pen_is_the_same_curve():
+    steps = " ".join(f"L{1 + 0.3 * step:.2f} 2" for step in range(100))  # rounded from where it began, it does not drift
+    assert sum(map(int, re.findall(r"l(\d+) 0", finish.relative(f"M1 2 {steps}", (0, 0), 1)))) == 30
+    curve = "M1 2 L5 2 C6 3 7 4 8 5 C9 9 3 9 1 6 Z M2.5 3 L3 3 L3 4 Z"
+    told, meant = finish.relative(curve, (10, 20), 2), "M22 44L30 44C32 46 34 48 36 50C38 58 26 58 22 52ZM25 46L26 46L26 48Z"
+    assert told == "M22 44l8 0c2 2 4 4 6 6c2 8-10 8-14 2zM25 46l1 0l0 2z"
+    page = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 64 64" width="64" height="64"><path d="{}"/></svg>'
+    one, other = (np.asarray(finish.render(page.format(path), 200)) for path in (told, meant))
+    assert np.array_equal(one, other) and one.min() == 0
 
 
 def test_the_document_is_an_svg_that_editors_open():
