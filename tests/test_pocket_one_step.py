@@ -126,6 +126,7 @@ def test_the_student_learns_and_what_is_shipped_is_measured(teacher, tmp_path, m
     assert student.config.in_channels == 8 and student.config.cross_attention_dim == clip.DIM
     card = (out / "MODEL_CARD.md").read_text()
     assert "6 pairs of noise and picture, 2 steps" in card and card.count("| 100% | 100% |") == 9
+    assert f"the teacher drew in {teacher.decoder_steps} steps at guidance {teacher.decoder_guidance:g}." in card
     assert Image.open(out / "sheet.jpg").size == (128, 8 * 128)  # one picture of each subject was judged
     monkeypatch.setattr(one_step, "MOST_MIB", 1)
     with pytest.raises(SystemExit, match="^Too large to ship: [34].* MiB, 1 allowed"):

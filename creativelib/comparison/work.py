@@ -40,17 +40,21 @@ def machinery(model: str, checker: str, device: str) -> tuple[Generator, object,
 
 
 def identity(settings: Settings) -> dict[str, str]:
-    """Which weights a worker has: of generator, checker and judge, by their sha256 or the hub's commit."""
+    """Which weights a worker has: of generator, checker and judge, by their sha256 or the hub's commit; how it samples."""
     return weights_of(machinery(settings.model, settings.checker, settings.device)[0], settings.checker)
 
 
 def weights_of(generator: Generator, checker: str) -> dict[str, str]:
-    """Of a generator, of the checker that ``load_checker`` finds by that name, and of the judge."""
+    """Of a generator, of the checker that ``load_checker`` finds by that name, and of the judge; how the generator samples."""
     shipped = data_folder() / "pocket"
     where = str(shipped / "checker") if checker == "pocket" else os.path.expanduser(checker)
     name, _, revision = (where, "", "") if Path(where).is_dir() else where.partition("@")
     digest = identities.weights_of(name, revision or "main", "config.json")
-    return {**generator.weights, "checker": digest, "judge": identities.folder_digest(shipped / "judge")}
+    told = asdict(generator.settings)  # the same weights draw other pictures in other steps, and learn otherwise at other rates
+    told = ", ".join(
+        f"{name} {value:g}" if isinstance(value, int | float) else f"{name} {value}" for name, value in told.items()
+    )
+    return {**generator.weights, "settings": told, "checker": digest, "judge": identities.folder_digest(shipped / "judge")}
 
 
 class OtherWeights(ValueError):

@@ -187,6 +187,7 @@ def distil(model: Path, work: Path, out: Path, count: int, steps: int, device: s
     student.load_state_dict(eight_bits.unpack(eight_bits.pack(student.state_dict())))  # what is shipped is what is measured
     found, sheet = measure(student, teacher, pairs.part(-kept), movq, Judge.load(model / "judge"))
     facts = {"pairs": len(pairs) - kept, "steps": steps, "seed": seed, "teacher": teacher.mark, "measured": found}
+    facts["teacher_drew"] = {"steps": teacher.decoder_steps, "guidance": teacher.decoder_guidance}
     text = CLIPTextModelWithProjection.from_pretrained(model / "prior" / "text_encoder", dtype=torch.float32)
     learned_from = pocket.marks(movq, text)
     export(student, out, {**SETTINGS, "learned_from": learned_from, **facts}, sheet, here / "logs")
@@ -207,9 +208,10 @@ Trained by `python -m creativelib.pocket.train --stages one-step`: {pairs:,} pai
 {rows}
 | **mean** | {student:.0%} | {teacher:.0%} |
 
-{judged} plain pictures of each. On noise that it was not trained on, it leaves {unexplained:.0%} of the variance of its
-teacher's latents unexplained, {within:.0%} of that among pictures of one text: where it cannot know, it draws soft shapes. It
-knows the prompts of the eight subjects; of other words it was shown nothing.
+{judged} plain pictures of each; the teacher drew in {drew[steps]} steps at guidance {drew[guidance]:g}. On noise that it was
+not trained on, it leaves {unexplained:.0%} of the variance of its teacher's latents unexplained, {within:.0%} of that
+among pictures of one text: where it cannot know, it draws soft shapes. It knows the prompts of the eight
+subjects; of other words it was shown nothing.
 
 ![plain pictures of the eight subjects, a row each, first seeds](sheet.jpg)
 """
@@ -223,6 +225,7 @@ def card(facts: dict) -> str:
     return CARD.format(
         pairs=facts["pairs"],
         steps=facts["steps"],
+        drew=facts["teacher_drew"],
         rows=rows,
         judged=measured["judged"],
         unexplained=measured["unexplained"],

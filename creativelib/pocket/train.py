@@ -69,7 +69,7 @@ PARTS = {  # where each part lies in a shipped model
 }  # fmt: skip
 ENCODER_MARKS = ("quant_conv.weight", "quant_conv.bias")  # tell one autoencoder's latents from another's
 DEFAULTS = {
-    "prior_steps": 5, "prior_guidance": 1.5, "decoder_steps": 15, "decoder_guidance": 2.5, "image_size": corpus.SIZE,
+    "prior_steps": 5, "prior_guidance": 1.5, "decoder_steps": 6, "decoder_guidance": 4.0, "image_size": corpus.SIZE,
     "learning_rate": 2e-4, "drawings": True,
 }  # fmt: skip
 
@@ -219,6 +219,11 @@ class Training:
         """The rows that the decoder draws for the stages after it, (m,)."""
         return self.worlds.draw(self.budget["drawn"], training.step_generator(self.seed, 0))
 
+    @property
+    def drawn_file(self) -> Path:
+        """What it draws of them, which other steps draw otherwise."""
+        return self.work / f"drawn-{DEFAULTS['decoder_steps']}-{DEFAULTS['decoder_guidance']:g}.pt"
+
     def _part(self, kind: type, name: str):
         """A trained part; where its stage was left out, that of the warm start."""
         return load_part(kind, name, self.work, self.warm)
@@ -279,7 +284,7 @@ class Training:
 
     def pixels(self) -> None:
         movq, unet = self._part(VQModel, "movq"), self._part(UNet2DConditionModel, "unet")
-        if not (self.work / "drawn.pt").exists():
+        if not (self.drawn_file).exists():
             rows, embeddings = self.drawn_rows, self.embeddings
             shown, half = embeddings[rows], len(rows) // 2
             axes = decoder.search_axes(self.worlds, embeddings)  # every second one as a search leaves it
@@ -289,8 +294,8 @@ class Training:
                 unet, coarse, shown, self.zero, self.device, steps=DEFAULTS["decoder_steps"],
                 guidance=DEFAULTS["decoder_guidance"], seed=self.seed,
             )  # fmt: skip
-            torch.save(drawn.half(), self.work / "drawn.pt")
-        drawn = torch.load(self.work / "drawn.pt", weights_only=True)
+            torch.save(drawn.half(), self.drawn_file)
+        drawn = torch.load(self.drawn_file, weights_only=True)
         latents = self.latents
         model = pixels.train(movq, self.worlds, latents, drawn, self.work, self.device, self.budget["pixels"], seed=self.seed)
         model.save_pretrained(self.work / "movq-drawing")
@@ -299,7 +304,7 @@ class Training:
         steps = {"steps": self.budget["checker"], "eye_steps": self.budget["checker-eyes"]}
         features = worlds.features(self.worlds, self.work, 0)
         rows = self.drawn_rows[: self.budget["drawn"] // 2]  # those whose embeddings were left as they are
-        latents = torch.load(self.work / "drawn.pt", weights_only=True)[: len(rows)].float()
+        latents = torch.load(self.drawn_file, weights_only=True)[: len(rows)].float()
         drawn = autoencoder.decode(self._part(VQModel, "movq-drawing").to(self.device), latents.to(self.device))
         checker_training.train(
             self.worlds, features, rows, drawn, self.searched(), self.work, self.device, **steps, seed=self.seed
