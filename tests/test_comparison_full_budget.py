@@ -8,9 +8,9 @@ import nbformat
 import numpy as np
 import pytest
 
-from creativelib.comparison import grid, plan, report
+from creativelib.comparison import grid, plan, report, work
+from creativelib.generator import load_generator
 from creativelib.storage import data_folder
-from creativelib.weights import folder_digest
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = data_folder() / "comparison" / "full_budget"
@@ -40,8 +40,7 @@ def test_a_comparison_is_shipped_with_what_happened_in_its_runs(miniature_folder
 
 def test_it_is_of_the_weights_that_ship_and_small(shipped):
     full, runs = shipped
-    pocket = data_folder() / "pocket"
-    now = {part: folder_digest(pocket / part) for part in ("prior", "decoder", "checker", "judge")}
+    now = work.weights_of(load_generator("pocket", device="cpu"), "pocket")
     assert full.differences(now) == [] and full.weights == report.Comparison().weights
     files = {path.name: path.stat().st_size for path in FOLDER.iterdir()}
     assert set(files) == {"made_with.json", "results.csv", "nearest.csv.gz", "runs.json", "vehicle.webp"}
@@ -76,7 +75,7 @@ def test_what_notebook_08_says_of_it(shipped):
     above = [round(np.mean(run["pictures"]["surprise"]) - usual) for run in runs]
     known = [sum(run["pictures"]["judge"]) for run in runs]
     accepted = [sum(yes >= run["accepted_from"] for yes in run["pictures"]["checker"]) for run in runs]
-    assert (above, known, accepted, len(set(theirs["facts"]["negatives"]))) == ([58, 175], [0, 0], [0, 2], 4)
+    assert (above, known, accepted, len(set(theirs["facts"]["negatives"]))) == ([58, 347], [0, 0], [0, 5], 4)
     assert ours["facts"]["stopped"] == "checker"
     share = ours["cost"]["prior"] / theirs["cost"]["prior"]
     for words in (
