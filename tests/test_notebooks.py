@@ -29,6 +29,7 @@ def test_notebook_is_executed_light_and_without_widget_state(path):
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     outputs = [output for cell in code for output in cell.outputs]
     assert not any(output.output_type == "error" for output in outputs)
+    assert "Not ready." not in "".join(output.get("text", "") for output in outputs)  # says check_environment
     assert any("image/png" in output.get("data", {}) for output in outputs)
     assert "widgets" not in notebook.metadata
     assert path.stat().st_size < 1_000_000

@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
         picture = Image.open(folder / PICTURE).convert("RGB")
         picture.thumbnail((1000, 1000))
         name = f"{folder.name}.jpg"
-        picture.save(options.out / name, quality=75, optimize=True, progressive=True)
+        picture.save(options.out / name, quality=65, optimize=True, progressive=True)
         ended = f"; ended by the {run.stopped}" if run.stopped else ""
         said = f"surprise {before:.1f} -> {after:.1f} nats after {run.result_step} of {options.steps} steps{ended}"
         said += f"; {counts_as_yes(run)}"
