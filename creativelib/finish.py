@@ -72,9 +72,9 @@ def trace(image: Image.Image, tracing: Tracing = Tracing()) -> str:
     page.alpha_composite(image.convert("RGBA"))
     crisp = page.convert("RGB").filter(ImageFilter.UnsharpMask(tracing.radius, tracing.contrast, threshold=0))
     steep = without_slopes(np.asarray(crisp), tracing)
-    places, own = lab(steep), present(steep, tracing)
+    places, found = lab(steep), present(steep, tracing)
     for _ in range(1 + COARSER):
-        colours = palette(*own, tracing)
+        colours = palette(*found, tracing)
         document = traced_fields(nearest(places, lab(colours)), colours, tracing)
         if len(document) <= tracing.most:
             break
@@ -158,11 +158,11 @@ def traced_fields(fields: np.ndarray, colours: np.ndarray, tracing: Tracing) -> 
     fine = 2 * SIDE / max(height, width)  # whole numbers of half a unit are short, and finer than an eye
 
     paths, known = [], lab(colours)
-    own = {}  # the tracer's own colours are off by one, and paper would not be white
+    exact = {}  # by the tracer's colour, which is off by one: paper would not be white
     for curve, fill, place in re.findall(r'<path d="(.*?) ?" fill="#(\w{6})" transform="translate\((.*?)\)"', document):
-        if fill not in own:
-            own[fill] = bytes(colours[nearest(lab(np.array([*bytes.fromhex(fill)], np.uint8)), known)]).hex()
-        paths.append(f'<path fill="#{own[fill]}" d="{relative(curve, tuple(map(float, place.split(","))), fine)}"/>')
+        if fill not in exact:
+            exact[fill] = bytes(colours[nearest(lab(np.array([*bytes.fromhex(fill)], np.uint8)), known)]).hex()
+        paths.append(f'<path fill="#{exact[fill]}" d="{relative(curve, tuple(map(float, place.split(","))), fine)}"/>')
     high, wide = (2 * round(side * fine / 2) for side in (height, width))  # even, so that height and width are whole
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {high}" width="{wide // 2}" height="{high // 2}">\n'

@@ -40,21 +40,24 @@ def machinery(model: str, checker: str, device: str) -> tuple[Generator, object,
 
 
 def identity(settings: Settings) -> dict[str, str]:
-    """Which weights a worker has: of generator, checker and judge, by their sha256 or the hub's commit; how it samples."""
+    """Which weights a worker has: of generator, checker and judge, by their sha256 or the hub's commit, and which settings."""
     return weights_of(machinery(settings.model, settings.checker, settings.device)[0], settings.checker)
 
 
 def weights_of(generator: Generator, checker: str) -> dict[str, str]:
-    """Of a generator, of the checker that ``load_checker`` finds by that name, and of the judge; how the generator samples."""
+    """Of a generator, of the checker that ``load_checker`` finds by that name, and of the judge; and the generator's settings:
+    with others the same weights draw other pictures.
+    """
     shipped = data_folder() / "pocket"
     where = str(shipped / "checker") if checker == "pocket" else os.path.expanduser(checker)
     name, _, revision = (where, "", "") if Path(where).is_dir() else where.partition("@")
     digest = identities.weights_of(name, revision or "main", "config.json")
-    told = asdict(generator.settings)  # the same weights draw other pictures in other steps, and learn otherwise at other rates
-    told = ", ".join(
-        f"{name} {value:g}" if isinstance(value, int | float) else f"{name} {value}" for name, value in told.items()
+    settings = ", ".join(
+        f"{name} {value:g}" if isinstance(value, int | float) else f"{name} {value}"  # 4 and 4.0 are one
+        for name, value in asdict(generator.settings).items()
     )
-    return {**generator.weights, "settings": told, "checker": digest, "judge": identities.folder_digest(shipped / "judge")}
+    judge = identities.folder_digest(shipped / "judge")
+    return {**generator.weights, "settings": settings, "checker": digest, "judge": judge}
 
 
 class OtherWeights(ValueError):

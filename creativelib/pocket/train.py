@@ -221,7 +221,7 @@ class Training:
 
     @property
     def drawn_file(self) -> Path:
-        """What it draws of them, which other steps draw otherwise."""
+        """Where the latents of ``drawn_rows`` are kept; those of other decoder settings lie elsewhere."""
         return self.work / f"drawn-{DEFAULTS['decoder_steps']}-{DEFAULTS['decoder_guidance']:g}.pt"
 
     def _part(self, kind: type, name: str):
@@ -284,7 +284,7 @@ class Training:
 
     def pixels(self) -> None:
         movq, unet = self._part(VQModel, "movq"), self._part(UNet2DConditionModel, "unet")
-        if not (self.drawn_file).exists():
+        if not self.drawn_file.exists():
             rows, embeddings = self.drawn_rows, self.embeddings
             shown, half = embeddings[rows], len(rows) // 2
             axes = decoder.search_axes(self.worlds, embeddings)  # every second one as a search leaves it
